@@ -26,6 +26,10 @@ const CHECKS: [fn(&[u8]); 8] = [
 
 /// A seed of each kind.
 const SEEDS: &[&[u8]] = &[
+    br#"2026-11-22T20:23:21Z,10.0.0.9,GET,/a?b=1,HTTP/1.1,200,512,"x, ""y""""#,
+    b"10.0.0.9, -, 11/22/26, 20:23:21, W3SVC1, WEB1, 10.0.1.5, 12, 65, 512, 200, 0, GET, /a, b=1,",
+    b"2026/11/22 20:23:21.123\tINFO\thttp.log.access\tx\t{\"request\": {\"remote_ip\": \"10.0.0.9\", \"method\": \"GET\", \"uri\": \"/a\"}}",
+    br#"[2026-11-22T20:23:21.1Z] "GET /a HTTP/1.1" 200 - - - "-" 0 5 3 2 "-" "x" "8f" "a" "10.0.1.5:80" outbound|80||w 10.0.1.1:4 10.0.1.5:80 10.0.0.9:5 - d"#,
     b"+ 198.51.100.7 127.0.0.1 GET /a?b=c HTTP/1.1\n",
     b"+ 2001:db8::7 2001:db8::1 POST /\xC3\xA9 HTTP/1.1",
     b"+  /run/web.sock GET / HTTP/1.0\n",

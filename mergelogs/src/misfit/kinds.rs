@@ -1,11 +1,12 @@
 //! What kind of log lines are, by their looks: for messages about a file that was given as something else.
 
 use pen_records::access::{Parser, Spec};
+use pen_records::addr::parse_ip;
 use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{ThirdPartyReader, ThirdPartySpec};
 
 /// Balancers whose logs need `--mapping-format`, and the format of each.
-const KNOWN: [(&str, &str); 8] = [
+const KNOWN: [(&str, &str); 9] = [
     (
         "Envoy",
         r#"[%START_TIME%] %DOWNSTREAM_REMOTE_ADDRESS% %UPSTREAM_HOST% %UPSTREAM_LOCAL_ADDRESS% "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %BYTES_SENT% %DURATION% "%REQ(USER-AGENT)%" "%REQ(REFERER)%""#,
@@ -26,6 +27,11 @@ const KNOWN: [(&str, &str); 8] = [
     ("Traefik", "traefik"),
     ("AWS", "elb"),
     ("AWS", "alb"),
+    // As Istio sets it up.
+    (
+        "Envoy",
+        r#"[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% %RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% %RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER% %UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% %REQUESTED_SERVER_NAME% %ROUTE_NAME%"#,
+    ),
 ];
 
 /// The kind of a log.
@@ -45,6 +51,8 @@ pub(crate) enum LogKind {
     W3c,
     Json,
     ErrorLog,
+    /// Requests without any address: the format names no client.
+    NoClient,
     Binary,
     #[default]
     Unknown,
@@ -69,6 +77,7 @@ impl LogKind {
             Self::W3c => "a W3C log, as IIS writes it",
             Self::Json => "a log of JSON objects",
             Self::ErrorLog => "an error log",
+            Self::NoClient => "a log whose lines name no client",
             Self::Binary => "no text",
             Self::Unknown => return None,
         })
@@ -153,12 +162,14 @@ fn by_looks(line: &[u8]) -> LogKind {
         || line.starts_with(b"#Version:")
     {
         LogKind::W3c
-    } else if digits(b"[0000-00-00T00:00:00") {
+    } else if digits(b"[0000-00-00T00:00:00") && has(b"] \"") {
         LogKind::Envoy
     } else if has(b" src=") && has(b" dport=") {
         LogKind::Conntrack
     } else if ThirdPartyReader::may_be_haproxys(line) {
         LogKind::Haproxy
+    } else if names_no_client(line) {
+        LogKind::NoClient
     } else if digits(b"0000/00/00 00:00:00 [") || line.starts_with(b"[") && has(b"] [") {
         LogKind::ErrorLog
     } else if digits(b"0000-00-00 00:00:00 ") && is_w3c(line) {
@@ -174,6 +185,32 @@ fn by_looks(line: &[u8]) -> LogKind {
 fn is_w3c(line: &[u8]) -> bool {
     line.split(|&byte| byte == b' ').any(|word| matches!(word, b"GET" | b"POST" | b"HEAD"))
 }
+
+/// Returns whether a line has a request, and no word that is an address.
+fn names_no_client(line: &[u8]) -> bool {
+    let is_between =
+        |byte: &u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'=' | b',' | b'|' | b';');
+    let trimmed = |word: &[u8]| {
+        let is_bracket = |byte: &u8| b"[](){}<>".contains(byte);
+        let from = word.iter().position(|byte| !is_bracket(byte)).unwrap_or(word.len());
+        let to = word.iter().rposition(|byte| !is_bracket(byte)).map_or(from, |last| last + 1);
+        (from, to)
+    };
+    let is_address = |word: &[u8]| {
+        let (from, to) = trimmed(word);
+        let word = &word[from..to];
+        let host = memchr::memrchr(b':', word).map_or(word, |colon| &word[..colon]);
+        [word, host].into_iter().any(|host| parse_ip(host).is_some())
+    };
+    let words = || line.split(is_between).filter(|word| !word.is_empty());
+    let is_method = |word: &[u8]| METHODS.iter().any(|method| word.eq_ignore_ascii_case(method));
+    let is_target = |word: &[u8]| word.starts_with(b"/") || word.starts_with(b"http");
+    let has_request = words().zip(words().skip(1)).any(|(a, b)| is_method(a) && is_target(b));
+    has_request && !words().any(is_address)
+}
+
+/// Methods by which a request is known.
+const METHODS: [&[u8]; 7] = [b"GET", b"POST", b"HEAD", b"PUT", b"DELETE", b"PATCH", b"OPTIONS"];
 
 /// Returns whether a line has bytes that no log has.
 fn is_binary(line: &[u8]) -> bool {
@@ -229,6 +266,14 @@ mod tests {
             ("2026-11-29 20:00:00 10.0.0.1 GET /x - 80 - 10.0.0.9 curl 200 0 0 3", LogKind::W3c),
             ("2026/11/29 20:00:00 [error] 7#7: *1 open() failed", LogKind::ErrorLog),
             ("[Sun Nov 29 20:00:00.1 2026] [core:error] [pid 7] x", LogKind::ErrorLog),
+            (
+                r#"[2026-11-22T20:23:21.123Z] "GET /a HTTP/1.1" 200 - via_upstream - "-" 0 512 3 2 "-" "x" "8f0d" "a.example" "10.0.1.5:80" outbound|80||web 10.0.1.1:40000 10.0.1.5:80 192.0.2.7:50001 - default"#,
+                LogKind::Known(8),
+            ),
+            (r#"[22/Nov/2026 20:23:21] "GET /a HTTP/1.1" 200 512"#, LogKind::NoClient),
+            ("GET /a 200 1.234 ms - 512", LogKind::NoClient),
+            ("261122/202321.123, [response] http://web1: get /a {} 200 (12ms)", LogKind::NoClient),
+            (r#"[2026-11-22T20:23:21.123Z]  "GET /a" "curl/8.0""#, LogKind::NoClient),
             (r#"{"level":"info"}"#, LogKind::Json),
             ("\0\u{1}\u{2}abc", LogKind::Binary),
             ("hello", LogKind::Unknown),

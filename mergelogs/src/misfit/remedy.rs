@@ -107,6 +107,9 @@ impl TypedWords {
             (Some((LogKind::Envoy, _)), _) => {
                 "let Envoy log %DOWNSTREAM_DIRECT_REMOTE_ADDRESS%, see log-formats.md".to_owned()
             }
+            (Some((LogKind::NoClient, _)), _) => {
+                "let the server log the address of its peer, the balancer: that word becomes the client".to_owned()
+            }
             _ if detects => self.try_with(&WordEdit::Without("--format")),
             _ => {
                 let format = WordEdit::Add(&["--format", &format!("{server}=SPEC")]);

@@ -5,7 +5,7 @@ use std::fmt;
 use super::shapes;
 
 /// The number of lines parsed in each format.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct FormatCounts {
     lines: [u64; NAMES.len()],
     shapes: [u64; shapes::NAMES.len()],
@@ -15,6 +15,12 @@ pub(super) struct FormatCounts {
 /// The usual formats. Behind these come the shapes of [`shapes::NAMES`].
 pub(super) const NAMES: [&str; 6] =
     ["common", "combined", "vhost_common", "vhost_combined", "json", "the given format"];
+
+impl Default for FormatCounts {
+    fn default() -> Self {
+        Self { lines: [0; NAMES.len()], shapes: [0; shapes::NAMES.len()], enveloped: 0 }
+    }
+}
 
 impl FormatCounts {
     /// Counts a line of a format of [`NAMES`].

@@ -21,7 +21,7 @@ const LTSV: &[(&str, LogField, u8)] = &[
 ];
 
 /// Keys of the other form beside the usual ones.
-const LOGFMT: &[(&str, LogField, u8)] = &[("ua", LogField::UserAgent, 4)];
+const LOGFMT: &[(&str, LogField, u8)] = &[("ua", LogField::UserAgent, 4), ("t", LogField::Time, 9)];
 
 static TABBED: LazyLock<JsonNames> = LazyLock::new(|| JsonNames::usual_and(LTSV));
 static SPACED: LazyLock<JsonNames> = LazyLock::new(|| JsonNames::usual_and(LOGFMT));

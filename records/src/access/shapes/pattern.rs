@@ -13,6 +13,8 @@ enum ShapePart {
     Text(Box<[u8]>),
     /// Anything up to the text that follows, or to the end of the line.
     Skip,
+    /// Anything up to the last occurrence of the text that follows.
+    SkipToLast,
     /// A word.
     Value(LogField),
     /// Anything up to a quote.
@@ -25,9 +27,9 @@ enum ShapePart {
 pub(super) struct ShapePattern(Vec<ShapePart>);
 
 impl ShapePattern {
-    /// Compiles a pattern of this module: `%t` is the time, `%c` the client, `%m`, `%u` and `%p` are method,
-    /// target and protocol, `%s` the status, `%b` the bytes, `%a` the User-Agent in quotes, `%w` a word, `%*` any
-    /// text up to what follows.
+    /// Compiles a pattern of this module: `%t` is the time, `%c` the client, `%m`, `%u`, `%q` and `%p` are method,
+    /// target, query and protocol, `%s` the status, `%b` the bytes, `%r` and `%a` Referer and User-Agent in quotes, `%w` a
+    /// word, `%*` any text up to what follows, `%~` up to the last occurrence of it.
     pub(super) fn compile(pattern: &str) -> Self {
         let mut parts = Vec::new();
         for (index, piece) in pattern.split('%').enumerate() {
@@ -40,11 +42,14 @@ impl ShapePattern {
                     "c" => ShapePart::Value(LogField::Client),
                     "m" => ShapePart::Value(LogField::Method),
                     "u" => ShapePart::Value(LogField::Target),
+                    "q" => ShapePart::Value(LogField::Query),
                     "p" => ShapePart::Value(LogField::Protocol),
                     "s" => ShapePart::Value(LogField::Status),
                     "b" => ShapePart::Value(LogField::Bytes),
+                    "r" => ShapePart::Quoted(LogField::Referer),
                     "a" => ShapePart::Quoted(LogField::UserAgent),
                     "w" => ShapePart::Value(LogField::Word),
+                    "~" => ShapePart::SkipToLast,
                     _ => ShapePart::Skip,
                 });
             }
@@ -75,6 +80,7 @@ impl ShapePattern {
                 ShapePart::Text(text) => behind(line, at, text)?,
                 ShapePart::Skip if next.is_empty() => line.len(),
                 ShapePart::Skip => at + memchr::memmem::find(line.get(at..)?, next)?,
+                ShapePart::SkipToLast => at + memchr::memmem::rfind(line.get(at..)?, next)?,
                 ShapePart::Quoted(field) => {
                     let end = at + memchr::memchr(b'"', line.get(at..)?)?;
                     draft.take(*field, 0, LineSpan::new(at, end), line, clock).then_some(end)?
