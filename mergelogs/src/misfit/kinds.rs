@@ -188,17 +188,8 @@ fn is_w3c(line: &[u8]) -> bool {
 
 /// Returns whether a line has a request, and no word that is an address.
 fn names_no_client(line: &[u8]) -> bool {
-    let is_between =
-        |byte: &u8| matches!(byte, b' ' | b'\t' | b'"' | b'\'' | b'=' | b',' | b'|' | b';');
-    let trimmed = |word: &[u8]| {
-        let is_bracket = |byte: &u8| b"[](){}<>".contains(byte);
-        let from = word.iter().position(|byte| !is_bracket(byte)).unwrap_or(word.len());
-        let to = word.iter().rposition(|byte| !is_bracket(byte)).map_or(from, |last| last + 1);
-        (from, to)
-    };
+    let is_between = |byte: &u8| b" \t\"'=,|;[](){}<>".contains(byte);
     let is_address = |word: &[u8]| {
-        let (from, to) = trimmed(word);
-        let word = &word[from..to];
         let host = memchr::memrchr(b':', word).map_or(word, |colon| &word[..colon]);
         [word, host].into_iter().any(|host| parse_ip(host).is_some())
     };
@@ -274,6 +265,7 @@ mod tests {
             ("GET /a 200 1.234 ms - 512", LogKind::NoClient),
             ("261122/202321.123, [response] http://web1: get /a {} 200 (12ms)", LogKind::NoClient),
             (r#"[2026-11-22T20:23:21.123Z]  "GET /a" "curl/8.0""#, LogKind::NoClient),
+            ("[192.0.2.7]:50001 200 - GET /a", LogKind::Unknown),
             (r#"{"level":"info"}"#, LogKind::Json),
             ("\0\u{1}\u{2}abc", LogKind::Binary),
             ("hello", LogKind::Unknown),

@@ -37,13 +37,17 @@ pub(super) fn read(
     let names = if is_tabbed { &*TABBED } else { &*SPACED };
     let pair = if is_tabbed { tabbed } else { spaced };
     let (mut at, mut known) = (start, 0);
+    let has_commas = pair(line, start).is_some_and(|first| first.value.of(line).ends_with(b","));
     while at < line.len() {
-        let Some(LoggedPair { key, value, end }) = pair(line, at) else {
+        let Some(LoggedPair { key, mut value, end }) = pair(line, at) else {
             // A word that is no pair.
             at += line[at..].iter().position(|&byte| byte == b' ' || byte == b'\t')? + 1;
             continue;
         };
         at = end;
+        if has_commas && value.of(line).ends_with(b",") {
+            value.end -= 1;
+        }
         if let Some((field, rank)) = names.field(key.of(line))
             && (field != LogField::Client || is_address(value.of(line)))
         {

@@ -96,12 +96,18 @@ impl TableLayout {
                     .position(|pair| is_method(pair[0].of(line)) && is_target(pair[1].of(line)))?;
                 columns[method].0 = LogField::Method;
                 columns[method + 1].0 = LogField::Target;
+                if let Some(next) = values.get(method + 2)
+                    && is_query(next.of(line))
+                {
+                    columns[method + 2].0 = LogField::Query;
+                }
                 method + 1
             };
             let later = |is: fn(&[u8]) -> bool| {
                 (behind + 1..values.len()).find(|&index| is(values[index].of(line)))
             };
-            if let Some(protocol) = later(|value| value.starts_with(b"HTTP/")) {
+            let is_protocol = |value: &LineSpan| value.of(line).starts_with(b"HTTP/");
+            if let Some(protocol) = values.iter().position(is_protocol) {
                 columns[protocol].0 = LogField::Protocol;
             }
             if let Some(status) = later(is_status) {
@@ -129,6 +135,7 @@ impl TableLayout {
             match field {
                 LogField::Client if !is_address(text) => return None,
                 LogField::Method if !is_method(text) => return None,
+                LogField::Query if !self.is_named && !is_query(text) => {}
                 LogField::Time if draft.line.time.is_some() => {}
                 LogField::Time => match time(clock, line, value) {
                     Some(read) => {
@@ -224,6 +231,11 @@ fn is_method(text: &[u8]) -> bool {
 
 fn is_target(text: &[u8]) -> bool {
     text.starts_with(b"/") || text.starts_with(b"http://") || text.starts_with(b"https://")
+}
+
+/// Whether a value behind a target may be its query, as Apache's `%q` has it.
+fn is_query(text: &[u8]) -> bool {
+    text.is_empty() || text.starts_with(b"?")
 }
 
 fn is_status(text: &[u8]) -> bool {

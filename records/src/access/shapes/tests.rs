@@ -263,6 +263,10 @@ const FURTHER_LINES: &[(&str, &str)] = &[
         "logger=context t=2026-11-22T20:23:21.123Z level=info method=GET path=/a?b=1 status=200 remote_addr=10.0.0.9",
     ),
     (
+        "keys and values",
+        "time=2026-11-22T20:23:21Z, remote_ip=10.0.0.9, method=GET, uri=/a?b=1, status=200",
+    ),
+    (
         "console with JSON",
         "2026/11/22 20:23:21.123\tINFO\thttp.log.access.log0\thandled request\t{\"request\": {\"remote_ip\": \"10.0.0.9\", \"remote_port\": \"50001\", \"proto\": \"HTTP/1.1\", \"method\": \"GET\", \"uri\": \"/a?b=1\"}, \"status\": 200}",
     ),
@@ -276,6 +280,10 @@ const FURTHER_LINES: &[(&str, &str)] = &[
         r#""10.0.0.9","22/Nov/2026:20:23:21 +0000","GET /a?b=1 HTTP/1.1","200","512","-","x""#,
     ),
     ("table", r#"10.0.0.9,-,[22/Nov/2026:20:23:21 +0000],"GET /a?b=1 HTTP/1.1",200,512"#),
+    (
+        "table",
+        r#"shop.example,443,10.0.0.9,-,-,[22/Nov/2026:20:23:21 +0000],2247,200,"HTTP/1.1","GET","/a","?b=1","-","x",-"#,
+    ),
     ("table", "10.0.0.9;2026-11-22 20:23:21;GET;/a?b=1;200;512"),
     ("table", "10.0.0.9 | 2026-11-22 20:23:21 | GET /a?b=1 HTTP/1.1 | 200 | 512"),
     ("table", "2026-11-22T20:23:21Z\t10.0.0.9\tGET\t/a?b=1\tHTTP/1.1\t200\t512"),
