@@ -26,19 +26,25 @@ enum TextSource {
 /// Whole lines of a text, and the offset of the first.
 pub(super) struct TextPart {
     pub(super) from: u64,
+    /// The lines, behind the end of the line before them.
     bytes: Vec<u8>,
+    skipped: usize,
 }
 
 impl TextPart {
     /// Returns the offset behind the last line.
     pub(super) fn to(&self) -> u64 {
-        self.from + self.bytes.len() as u64
+        self.from + self.text().len() as u64
     }
 
     /// Returns each line and its offset.
     pub(super) fn lines(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        LineSpans::new(&self.bytes)
-            .map(|(start, end)| (self.from + start as u64, &self.bytes[start..end]))
+        let text = self.text();
+        LineSpans::new(text).map(|(start, end)| (self.from + start as u64, &text[start..end]))
+    }
+
+    fn text(&self) -> &[u8] {
+        &self.bytes[self.skipped..]
     }
 }
 
@@ -83,8 +89,7 @@ impl SeekableText {
             let whole = memchr::memrchr(b'\n', &bytes).map_or(0, |end| end + 1);
             bytes.truncate(whole.max(skipped));
         }
-        bytes.drain(..skipped);
-        TextPart { from: before + skipped as u64, bytes }
+        TextPart { from: before + skipped as u64, bytes, skipped }
     }
 
     fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
