@@ -49,12 +49,9 @@ pub(super) fn length(line: &[u8]) -> usize {
 #[inline]
 pub(super) fn of(line: &[u8]) -> Envelope {
     // An access line nearly always begins with an address or a brace.
-    let is_v4 = matches!(
-        line,
-        [b'0'..=b'9', b'.', ..]
-            | [b'0'..=b'9', b'0'..=b'9', b'.', ..]
-            | [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'.', ..]
-    );
+    if begins_with_v4(line) {
+        return Envelope::default();
+    }
     let is_likely = matches!(
         line,
         [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9' | b'-', ..]
@@ -65,7 +62,18 @@ pub(super) fn of(line: &[u8]) -> Envelope {
             | [..=2, 0, 0, 0, ..]
             | [b'<' | b'@' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'.' | b'_' | 0x1B, ..]
     );
-    if !is_v4 && is_likely { find(line) } else { Envelope::default() }
+    if is_likely { find(line) } else { Envelope::default() }
+}
+
+/// Whether a line begins like an IPv4 address, as no envelope does.
+#[inline]
+const fn begins_with_v4(line: &[u8]) -> bool {
+    matches!(
+        line,
+        [b'0'..=b'9', b'.', ..]
+            | [b'0'..=b'9', b'0'..=b'9', b'.', ..]
+            | [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'.', ..]
+    )
 }
 
 /// The time in the envelope. Without a zone it is taken as UTC, without a year it is the one next to
