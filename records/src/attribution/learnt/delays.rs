@@ -56,11 +56,15 @@ impl ServerDelays {
     }
 
     /// Learns the delay of a certain pair in microseconds, and its resolution.
+    #[inline]
     pub(crate) fn learn(&mut self, delay: i64, resolution: Resolution) {
         self.seen = self.seen.wrapping_add(1);
-        if self.total >= costs::DELAYS_PLENTY && !self.seen.is_multiple_of(costs::DELAYS_SAMPLE) {
-            return;
+        if self.total < costs::DELAYS_PLENTY || self.seen.is_multiple_of(costs::DELAYS_SAMPLE) {
+            self.count(delay, resolution);
         }
+    }
+
+    fn count(&mut self, delay: i64, resolution: Resolution) {
         self.resolution = self.resolution.max(resolution);
         self.counts[bucket(delay)] += 1;
         self.steps.count(delay);
@@ -181,6 +185,7 @@ impl ServerDelays {
         BUCKETS - 1
     }
 
+    #[cold]
     fn rebuild(&mut self) {
         if self.total > costs::DELAYS_FADE_AT {
             self.counts.iter_mut().for_each(|count| *count /= 2);

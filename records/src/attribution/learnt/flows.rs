@@ -43,6 +43,7 @@ impl FlowCounts {
     }
 
     /// Adds up the seconds before this one.
+    #[cold]
     fn close(&mut self, second: i64) {
         for closed in self.last..second.min(self.last.saturating_add(SPAN)) {
             let (_, mappings, lines) = *self.at(closed);

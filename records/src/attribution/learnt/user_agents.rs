@@ -121,12 +121,17 @@ impl UserAgentProfiles {
         self.frequency[counter(agent)] += 1;
         self.lines += 1;
         if self.lines >= costs::AGENTS_FADE_AT {
-            self.frequency.iter_mut().for_each(|count| *count /= 2);
-            self.lines /= 2;
+            self.fade();
         }
         if self.lines < costs::AGENTS_REFRESH || self.lines.is_multiple_of(costs::AGENTS_REFRESH) {
             self.thousand_ln_lines = thousand_ln(self.lines.max(1));
         }
+    }
+
+    #[cold]
+    fn fade(&mut self) {
+        self.frequency.iter_mut().for_each(|count| *count /= 2);
+        self.lines /= 2;
     }
 
     /// Returns how rare a User-Agent is among all lines.

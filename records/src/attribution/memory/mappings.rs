@@ -165,6 +165,11 @@ impl MappingTable {
             self.empty -= usize::from(self.groups[group].is_empty());
             return group;
         }
+        self.add_group(key, server)
+    }
+
+    #[cold]
+    fn add_group(&mut self, key: u64, server: u32) -> GroupSlot {
         let group = RequestGroup {
             server,
             request: None,
@@ -199,9 +204,13 @@ impl MappingTable {
             return;
         }
         self.empty += 1;
-        if self.empty < costs::EMPTY_GROUPS || self.empty * 2 < self.table.len() {
-            return;
+        if self.empty >= costs::EMPTY_GROUPS && self.empty * 2 >= self.table.len() {
+            self.forget_empty();
         }
+    }
+
+    #[cold]
+    fn forget_empty(&mut self) {
         self.empty = 0;
         let Self { table, groups, .. } = self;
         table.retain(|&mut (_, group)| {
@@ -283,8 +292,7 @@ impl MappingTable {
         self.order.push_back(MappingArrival { mapping: index, generation: self.generations });
         self.generations = self.generations.wrapping_add(1);
         if self.order.len() > 2 * self.len() + costs::REMOVED_ARRIVALS {
-            let slab = &self.slab;
-            self.order.retain(|arrival| arrival.is_alive(slab));
+            self.forget_removed();
         }
 
         if facts.is_some() {
@@ -309,6 +317,13 @@ impl MappingTable {
             self.groups[group].mixed = !same;
         }
         index
+    }
+
+    /// Forgets the arrivals of mappings that were removed.
+    #[cold]
+    fn forget_removed(&mut self) {
+        let slab = &self.slab;
+        self.order.retain(|arrival| arrival.is_alive(slab));
     }
 
     /// Defers a mapping until its exchange has ended.

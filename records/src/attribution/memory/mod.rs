@@ -250,6 +250,7 @@ impl Memory {
     }
 
     /// Forgets a mapping: one that is kept beyond its time, or else the oldest.
+    #[cold]
     fn evict(&mut self) {
         if let Some(mapping) = self.mappings.next_kept().or_else(|| self.mappings.oldest()) {
             self.remove(mapping);
@@ -419,6 +420,8 @@ impl Memory {
         if server.has_exchanges() { self.exchange_key_at(server, line) } else { None }
     }
 
+    /// Not inline, as where no record names its connection, this is never asked.
+    #[inline(never)]
     fn exchange_key_at(
         &self,
         server: &ServerMemory,
