@@ -158,6 +158,7 @@ impl GainTimes {
 
     fn gains<const N: usize>(&self, kernel: Kernel, unmapped: [f64; N]) -> [f64; N] {
         let usual = self.all.as_ref().map(|all| all.more_than_usual(kernel));
+        let none_found = unmapped.map(f64::ln);
         let mut nats = [0.0; N];
         for RequestTimes { mappings, lines, rate, weight } in &self.series {
             let mut found = FoundMappings::new(mappings, kernel);
@@ -166,9 +167,13 @@ impl GainTimes {
                 while of_all.next_if(|(of, _)| of < time).is_some() {}
                 let more = of_all.peek().map_or(1.0, |(_, more)| *more);
                 let found = found.at(*time) / (rate * more);
-                for (nats, unmapped) in nats.iter_mut().zip(unmapped) {
-                    let ratio = (1.0 - unmapped) * found + unmapped;
-                    *nats += ratio.ln() * count * weight;
+                for (place, nats) in nats.iter_mut().enumerate() {
+                    let gain = if found > 0.0 {
+                        ((1.0 - unmapped[place]) * found + unmapped[place]).ln()
+                    } else {
+                        none_found[place]
+                    };
+                    *nats += gain * count * weight;
                 }
             }
         }
