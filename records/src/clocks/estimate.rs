@@ -71,7 +71,7 @@ fn best(
         });
         best.map(|best| times.gain(best.center))
     };
-    let best = best_of(&|_| true)?;
+    let best = best_of(&|_| true).filter(|best| best.nats >= LEAD)?;
     let second = best_of(&|at| (at - best.center).abs() >= window.width());
     // The control: unrelated requests of both logs, which are busy at the same times anyway.
     let control = series::shuffled(pairs).map(|pairs| GainTimes::new(&pairs, mappings, window));
