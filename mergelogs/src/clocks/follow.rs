@@ -15,7 +15,7 @@ use super::SECOND;
 use super::beside::ServerMappings;
 use super::point::{
     ClockPoint, LONG_PACE, SAME, WORST_PACE, between, drop_disordered, drop_outliers, expected,
-    settle,
+    is_step, settle,
 };
 use super::scan::MappingTexts;
 use super::slices::{LogSlice, SliceLine, SlicedLog};
@@ -37,7 +37,7 @@ const SMALL: u64 = 1 << 20;
 const ENOUGH: usize = 60;
 /// Fewer lines say nothing.
 const FEWEST: usize = 8;
-/// Searches in one log.
+/// Searches in one log that may find nothing.
 const SEARCHES: u32 = 6;
 /// Paces that are tried where none is known and slices are long, in millionths, the least first.
 const PACES: [i64; 13] = [0, 10, -10, 20, -20, 40, -40, 60, -60, 80, -80, LONG_PACE, -LONG_PACE];
@@ -225,7 +225,10 @@ impl<'a, 'b> LogFollower<'a, 'b> {
             let wide = self.log.slice(slice.from, (slice.to - slice.from) * WIDER);
             self.mappings.search(&wide, around, pace)
         });
-        found.filter(|found| found.is_right(self.usual))
+        let found = found.filter(|found| found.is_right(self.usual));
+        // Searches that find nothing are the expensive ones, and say that further ones will not.
+        self.searches += u32::from(found.is_some());
+        found
     }
 
     fn point(&mut self, slice: &LogSlice, found: &OffsetCheck, expected: i64) -> ClockPoint {
@@ -256,6 +259,7 @@ impl<'a, 'b> LogFollower<'a, 'b> {
         for pair in points.windows(2) {
             self.connect(&pair[0], &pair[1], slice, &mut pieces);
         }
+        let mut pieces: Vec<_> = pieces.into_iter().flat_map(parted_by_steps).collect();
         pieces.iter_mut().for_each(|piece| settle(piece));
         let mut knots: Vec<ClockKnot> = Vec::new();
         let mut last: Option<&ClockPoint> = None;
@@ -364,6 +368,20 @@ impl<'a, 'b> LogFollower<'a, 'b> {
         let time = Timestamp::from_micros(line.time);
         ClockKnot { byte: line.byte, time, ahead: new, since }
     }
+}
+
+/// Parts a piece where a clock was set, though slices are so far apart that it may have drifted.
+fn parted_by_steps(piece: Vec<ClockPoint>) -> Vec<Vec<ClockPoint>> {
+    let ends = (0..piece.len()).filter(|&index| is_step(&piece, index)).map(|index| index + 1);
+    let ends: Vec<_> = ends.chain([piece.len()]).collect();
+    let mut points = piece.into_iter();
+    let mut start = 0;
+    let part = |end: usize| {
+        let part = points.by_ref().take(end - start).collect();
+        start = end;
+        part
+    };
+    ends.into_iter().map(part).collect()
 }
 
 fn knot(point: &ClockPoint, since: KnotKind) -> ClockKnot {

@@ -66,6 +66,22 @@ impl ClockPoint {
     }
 }
 
+/// Whether the clock was set behind the place with this index: at the pace from there to the next place, it would have
+/// gone on in front and behind, and did not.
+pub(super) fn is_step(points: &[ClockPoint], index: usize) -> bool {
+    let Some(around) = index.checked_sub(1).and_then(|first| points.get(first..first + 4)) else {
+        return false;
+    };
+    let pace = around[1].pace_to(&around[2]);
+    let stood = |one: &ClockPoint, next: &ClockPoint| {
+        let gained = (next.time - one.time) / 1_000_000 * pace;
+        gained.abs() > 4 * SAME && next.is_near(one.center, one)
+    };
+    !around[2].is_near(around[1].center, &around[1])
+        && stood(&around[0], &around[1])
+        && stood(&around[2], &around[3])
+}
+
 /// Returns the center that the pace between the last places lets expect, and the pace in millionths.
 pub(super) fn expected(before: &[ClockPoint], time: i64) -> (Option<i64>, i64) {
     let Some(last) = before.last() else { return (None, 0) };
@@ -232,4 +248,37 @@ const fn as_float(value: i64) -> f64 {
 #[expect(clippy::cast_possible_truncation, reason = "as saturates, and that is what is wanted")]
 const fn as_whole(value: f64) -> i64 {
     value as i64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Places at equal distances.
+    fn points(apart: i64, centers: &[i64]) -> Vec<ClockPoint> {
+        let point = |(&seconds, index): (&i64, i64)| ClockPoint {
+            from: 0,
+            to: 0,
+            time: index * apart * SECOND,
+            center: seconds * SECOND,
+            found: seconds * SECOND,
+            within: SECOND / 20,
+            curve: GainCurve::default(),
+            each: 1,
+        };
+        centers.iter().zip(0..).map(point).collect()
+    }
+
+    #[test]
+    fn a_clock_that_stood_before_and_after_was_set() {
+        let week = 7 * 86_400;
+        let steps = |centers| {
+            let points = points(week, centers);
+            (0..points.len()).filter(|&index| is_step(&points, index)).collect::<Vec<_>>()
+        };
+        assert_eq!(steps(&[0, 0, 0, 20, 20, 20]), [2]);
+        assert_eq!(steps(&[0, 20, 40, 60, 80]), [0; 0], "a drift");
+        assert_eq!(steps(&[0, 0, 20, 40, 60]), [0; 0], "a drift that begins");
+        assert_eq!(steps(&[0, 0, 0, 20]), [0; 0], "nothing is known behind");
+    }
 }

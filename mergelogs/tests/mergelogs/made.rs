@@ -44,6 +44,13 @@ fn made_cases() -> Vec<MadeCase> {
         case("a clock is set, ports", port().with(Disturbance::ClockStep(-3_600.0)), 99.8, 100.0),
         case("the clock is set by -5 s", base().with(Disturbance::ClockStep(-5.0)), 98.0, 99.0),
         case("a slow clock", daily().with(Disturbance::ClockDrift(-100.0)), 99.0, 99.0),
+        case(
+            "the clock of a log of years is set",
+            SitePlan { rate: 2_500.0 / (4.0 * 365.0 * 86_400.0), ..base() }
+                .with(Disturbance::ClockStep(20.0)),
+            99.0,
+            99.0,
+        ),
         case("a fast clock", daily().with(Disturbance::ClockDrift(100.0)), 99.0, 99.0),
         case(
             "two formats",

@@ -100,11 +100,16 @@ impl GainCurve {
         self.nats.iter().copied().fold(f64::MIN, f64::max)
     }
 
-    /// The gain of a center; of one beyond both ends the least.
+    /// The gain of a center; of one beyond both ends the least, and of one far beyond no more than by chance.
     fn at(&self, center: i64) -> f64 {
         let place = usize::try_from(center - self.first).ok();
         let known = place.and_then(|place| self.nats.get(place)).copied();
-        known.unwrap_or_else(|| self.nats.iter().copied().fold(f64::MAX, f64::min))
+        known.unwrap_or_else(|| {
+            let beyond = (self.first - center).max(center - self.last());
+            let is_far = beyond > (self.last() - self.first) / 2;
+            let least = self.nats.iter().copied().fold(f64::MAX, f64::min);
+            if is_far { least.min(0.0) } else { least }
+        })
     }
 }
 
@@ -200,6 +205,18 @@ mod tests {
     use super::super::tests::{requests, sample};
     use super::*;
     use crate::time::Resolution;
+
+    #[test]
+    fn centers_that_are_far_apart_have_nothing_in_common() {
+        let curve = |first| GainCurve { first, step: 50_000, nats: vec![900.0; 25] };
+        let (here, beside, far) = (curve(-12), curve(-2), curve(388));
+        let lost = |curves: &[&GainCurve]| {
+            let common = GainCurve::common(curves).expect("one step");
+            common.most - common.nats
+        };
+        assert!(lost(&[&here, &beside]) < 1.0);
+        assert!(lost(&[&here, &far]) > 800.0);
+    }
 
     #[test]
     fn an_offset_holds_or_does_not() {
