@@ -311,7 +311,7 @@ pub fn live_behind(
     let mut each = Vec::new();
     for (it, ear) in row.wordings.iter().zip(ears) {
         let Merged { log, marks } = ear.read(truth.lines())?;
-        let score = truth.score_text(it.text, &log, marks.as_deref());
+        let score = truth.score_text((it.text, it.alike()), &log, marks.as_deref());
         each.push(WordingScore { name: it.name, score, clocks: Vec::new() });
     }
     Ok(Scores { each, tally })
@@ -374,7 +374,7 @@ pub fn offline_behind(
             }
         }
         let (log, said) = run_with_messages(&mut command)?;
-        let score = truth.score_text(it.text, &log, Some(&marks(&explain)?));
+        let score = truth.score_text((it.text, it.alike()), &log, Some(&marks(&explain)?));
         each.push(WordingScore { name: it.name, score, clocks: clocks_in(&said)? });
     }
     Ok(Scores { each, tally })

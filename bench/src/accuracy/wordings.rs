@@ -1,6 +1,6 @@
 //! What the servers of a row log, and how our programs are told of it.
 
-use crate::stage::{LogSpelling, TruthText};
+use crate::stage::{AlikeLines, LogSpelling, TruthText};
 
 /// One way to log that is joined by itself.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +56,11 @@ const fn whole(name: &'static str, files: &'static [LogFile], text: TruthText) -
 }
 
 impl Wording {
+    /// How lines that are alike are told apart: those of several files have no order.
+    pub(super) const fn alike(&self) -> AlikeLines {
+        if self.files.len() == 1 { AlikeLines::InOrder } else { AlikeLines::AsSet }
+    }
+
     const fn told(self, args: &'static [&'static str]) -> Self {
         Self { args, ..self }
     }

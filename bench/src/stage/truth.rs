@@ -13,9 +13,8 @@ use crate::{ActionError, Doing};
 
 /// The lines that the web servers wrote, each with the client that asked.
 ///
-/// Lines that are alike but for the client can't be told apart in a merged log, so each text has as many
-/// clients as there were such lines. A server's number shows in the size of its answers: alike are
-/// only lines of one server.
+/// Lines that are alike but for the client are told apart by their order, or not at all: see [`AlikeLines`].
+/// A server's number shows in the size of its answers: alike are only lines of one server.
 #[derive(Debug, Default)]
 pub struct Truth {
     lines: usize,
@@ -33,6 +32,15 @@ pub enum TruthText {
     Common,
     /// Lines of the first virtual host are combined, others common.
     ByHost,
+}
+
+/// How lines that are alike but for the client are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AlikeLines {
+    /// By their order, which is that of the server's log, if none is lost.
+    InOrder,
+    /// Not at all: any order is right.
+    AsSet,
 }
 
 /// By the text of a line, who asked, once for each such line.
@@ -92,12 +100,17 @@ impl Truth {
     /// Counts what a merged log of combined lines has right. `marks` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], marks: Option<&[Mark]>) -> Score {
-        self.score_text(TruthText::Combined, merged, marks)
+        self.score_text((TruthText::Combined, AlikeLines::AsSet), merged, marks)
     }
 
     /// As [`Self::score`], for a log whose lines say more or less, as text or JSON.
     #[must_use]
-    pub fn score_text(&self, text: TruthText, merged: &[u8], marks: Option<&[Mark]>) -> Score {
+    pub fn score_text(
+        &self,
+        (text, alike): (TruthText, AlikeLines),
+        merged: &[u8],
+        marks: Option<&[Mark]>,
+    ) -> Score {
         let truth = &self.clients[text as usize];
         let mut score = Score { lines: self.lines, marked: marks.is_some(), ..Score::default() };
         let unmarked = Mark::default();
@@ -115,6 +128,12 @@ impl Truth {
                 score.strange += lines.len();
                 continue;
             };
+            if alike == AlikeLines::InOrder && lines.len() == clients.len() {
+                for ((client, mark), truth) in lines.into_iter().zip(clients) {
+                    score.count(mark, truth == client, is_server(client));
+                }
+                continue;
+            }
             let mut left = clients.clone();
             // Of lines that are alike the surest goes first.
             lines.sort_by_key(|(_, mark)| rank(&mark.certainty));
@@ -339,6 +358,20 @@ mod tests {
         let score = truth.score(b"127.1.0.2 - x\n127.1.0.2 - x\n127.1.0.1 - x\npiece\n", None);
         assert_eq!((score.right, score.written, score.lost()), (1, 2, 1));
         assert_eq!((score.doubled, score.strange), (1, 1));
+    }
+
+    #[test]
+    fn lines_that_are_alike_are_told_by_their_order() {
+        let mut truth = Truth { lines: 2, ..Truth::default() };
+        truth.clients[0]
+            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        let right = |merged: &[u8], alike| {
+            truth.score_text((TruthText::Combined, alike), merged, None).right
+        };
+        let (swapped, lost) = (b"127.1.0.2 - x\n127.1.0.1 - x\n", b"127.1.0.2 - x\n");
+        assert_eq!(right(swapped, AlikeLines::InOrder), 0);
+        assert_eq!(right(swapped, AlikeLines::AsSet), 2);
+        assert_eq!(right(lost, AlikeLines::InOrder), 1);
     }
 
     #[test]
