@@ -85,12 +85,9 @@ impl MappingJob {
                     );
                     continue;
                 }
-                if let Some(mut record) =
-                    self.line(&mut parser, (&mut names, &mut balancers), line, &mut end)
-                {
-                    record.time = record.time.offset_by(behind);
-                    reorder.push(record);
-                } else if end.damaged > damaged && third_party.wants(line) {
+                let known = (&mut names, &mut balancers);
+                self.line(&mut parser, known, (line, behind), &mut end, &mut reorder);
+                if end.damaged > damaged && third_party.wants(line) {
                     // Neither ours nor the C balancer's: perhaps another's.
                     end.damaged = damaged;
                     end.complaints.truncate(complaints);
@@ -124,25 +121,37 @@ impl MappingJob {
         let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
 
+    /// Handles a line that is ours or the C balancer's.
     fn line(
         &self,
         reader: &mut FileReader,
         (names, balancers): (&mut SpellingCache, &mut BalancerHashes),
-        line: &[u8],
+        (line, behind): (&[u8], i64),
         end: &mut MappingEnd,
-    ) -> Option<MappingEvent> {
+        reorder: &mut Reorder<MappingEvent>,
+    ) {
         end.lines += 1;
         if line.starts_with(mapping::line::START) {
-            return self.extended_line(balancers, line, end);
+            if let Some(mut record) = self.extended_line(balancers, line, end) {
+                record.time = record.time.offset_by(behind);
+                reorder.push(record);
+            }
+            return;
         }
-        let mut line = reader.read(line).map_err(|error| self.complain(&error, end)).ok()?;
-        let known = names.find(&line, &self.servers);
-        let Some(known) = known.map_err(|error| self.complain(&error, end)).ok()? else {
-            end.elsewhere += 1;
-            return None;
+        let mut line = match reader.read(line) {
+            Ok(line) => line,
+            Err(error) => return self.complain(&error, end),
+        };
+        let known = match names.find(&line, &self.servers) {
+            Ok(Some(known)) => known,
+            Ok(None) => {
+                end.elsewhere += 1;
+                return;
+            }
+            Err(error) => return self.complain(&error, end),
         };
         if known.pass != self.pass {
-            return None;
+            return;
         }
         end.note(known.option);
         let request = if known.lacks_protocol {
@@ -152,10 +161,10 @@ impl MappingJob {
         };
         let Some(request) = request else {
             end.without_request += 1;
-            return None;
+            return;
         };
-        line.time = line.time.offset_by(known.ahead);
-        Some(MappingEvent::of_file_line(&line, known.id, request))
+        line.time = line.time.offset_by(known.ahead).offset_by(behind);
+        reorder.push(MappingEvent::of_file_line(&line, known.id, request));
     }
 
     /// Handles an extended line of our own balancer.
