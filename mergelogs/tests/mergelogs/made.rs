@@ -74,6 +74,25 @@ fn made_cases() -> Vec<MadeCase> {
         case("a restart", port().with(Disturbance::BalancerRestart), 99.9, 99.9),
         case("another balancer", port().with(Disturbance::SecondBalancer(0.5)), 99.9, 99.9),
         case("checks by pen", base().with(Disturbance::Checks(2.0, CheckKind::Pen)), 99.9, 99.9),
+        case(
+            "ports that no record names",
+            SitePlan { records: RecordFormat::Nginx, agents: 4, per_connection: 1, ..port() },
+            99.5,
+            99.5,
+        ),
+        case(
+            "ports that no record names, busy",
+            SitePlan {
+                records: RecordFormat::Nginx,
+                agents: 1,
+                per_connection: 1,
+                rate: 600.0,
+                requests: 6_000,
+                ..port()
+            },
+            97.0,
+            97.0,
+        ),
         case("long exchanges", posts().with(Disturbance::LongerThanWindow(0.03)), 99.0, 99.0),
     ]
 }

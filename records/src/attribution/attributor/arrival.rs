@@ -64,8 +64,10 @@ impl<T> Attributor<T> {
         let named = port::named(learnt, &logged);
         let is_found =
             !port::is_settled(learnt, &logged) && port::note_found(memory, learnt, &logged);
-        let is_known = memory.servers[logged.server.0 as usize].is_known;
-        let names_port = named.is_some() && !shares_ports;
+        let server = &memory.servers[logged.server.0 as usize];
+        let is_known = server.is_known;
+        // Where no record has a port, the line's is no key.
+        let names_port = named.is_some() && !shares_ports && server.has_named;
         let group = if names_port || !is_known { None } else { memory.group_of(&logged) };
         if let Some(group) = group {
             queue.join_group(memory, group);

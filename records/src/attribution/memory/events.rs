@@ -36,6 +36,7 @@ impl Memory {
         known.is_ours |= !event.is_third_party;
         self.has_third_party |= event.is_third_party;
         known.has_nameless |= event.port.is_none();
+        known.has_named |= event.port.is_some();
         let oldest = self.now.offset_by(-self.window);
         self.connections.tidy(oldest, self.most_mappings());
         let connection = self.connections.find_or_add(server, event, record.client, record.time);

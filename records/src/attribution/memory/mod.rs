@@ -82,6 +82,8 @@ pub(crate) struct ServerMemory {
     pub(crate) is_ours: bool,
     /// Whether a mapping was seen that does not name the balancer's port.
     pub(crate) has_nameless: bool,
+    /// Whether one was seen that does.
+    pub(crate) has_named: bool,
     /// Ids of requests in the server's records.
     pub(crate) ids: RecordIds,
     /// The coarsest stamp of a mapping so far.
@@ -114,6 +116,7 @@ impl ServerMemory {
             dated_by: DatedBy::LaterEnd,
             is_ours: false,
             has_nameless: false,
+            has_named: false,
             ids: RecordIds::new(),
             coarsest: Resolution::Microsecond,
             short: 0,

@@ -303,3 +303,23 @@ fn a_line_long_before_its_port_was_opened_is_of_another_balancer() {
     assert_eq!((out[40].0, out[40].1), (0, Certainty::Unmatched));
     assert_eq!(out[41], (of.client(), EXACT.0, EXACT.1));
 }
+
+#[test]
+fn a_port_that_no_record_names_changes_no_client() {
+    let run = |has_port: bool| {
+        let mut site = Site::default();
+        for number in 0..400 {
+            let at = number * SECOND / 200;
+            let client = u8::try_from(number % 40).unwrap() + 1;
+            let of = connection(number.unsigned_abs() + 1, client, 0);
+            site.opened(at, of);
+            site.request(at + 1, of, 1, "/a");
+            site.ended(at + 1_000, of, 1, OK);
+            let port = has_port.then(|| u16::try_from(2_000 + number).unwrap());
+            let line = in_whole_seconds(site.asked(at + 1_000, "/a", OK, port));
+            site.put(at + 1_000, line);
+        }
+        site.out(1_000 * SECOND)
+    };
+    assert_eq!(run(true), run(false));
+}
