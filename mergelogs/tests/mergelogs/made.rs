@@ -4,8 +4,8 @@ use std::process::Command;
 
 use pen_testing::TempFolder;
 use pen_testing::site::{
-    CheckKind, Disturbance, LineFormat, LogFiles, MadeScore, RecordFormat, SitePlan, make, score,
-    write_files,
+    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, MadeScore, RecordFormat, SitePlan,
+    make, score, write_files,
 };
 
 /// A made site, and the least per cent of its lines that are right: of all, and of those that are not within
@@ -29,6 +29,13 @@ fn made_cases() -> Vec<MadeCase> {
     let posts = || SitePlan { early: 0.5, per_connection: 4, same: 0.5, ..base() };
     let port = || SitePlan { format: LineFormat::Port, per_connection: 4, ..base() };
     let json = || SitePlan { format: LineFormat::Json, ..base() };
+    let front = || SitePlan {
+        records: RecordFormat::Nginx,
+        sizes: LoggedSize::Whole,
+        rate: 2_000.0,
+        requests: 6_000,
+        ..base()
+    };
     let case = |name, plan, right, calm| MadeCase { name, plan, right, calm };
     vec![
         case("a second is missing", common().with(Disturbance::Gap(1.0)), 97.0, 99.0),
@@ -92,6 +99,13 @@ fn made_cases() -> Vec<MadeCase> {
             },
             97.0,
             97.0,
+        ),
+        case("a balancer that counts other sizes", front(), 99.0, 99.0),
+        case(
+            "the same, common",
+            SitePlan { format: LineFormat::Common, rate: 400.0, ..front() },
+            99.0,
+            99.0,
         ),
         case("long exchanges", posts().with(Disturbance::LongerThanWindow(0.03)), 99.0, 99.0),
     ]

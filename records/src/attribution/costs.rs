@@ -671,6 +671,10 @@ pub(crate) const STATUS_AT_FIRST: (u32, u32) = (1_000, 1);
 /// Agreements and disagreements of sizes before any was seen.
 pub(crate) const BYTES_AT_FIRST: (u32, u32) = (200, 1);
 
+/// Sizes that have to agree before those that do not make a doubtful line improbable: many servers count the head
+/// of the response, and many balancers do not.
+pub(crate) const BYTES_CONFIRM_AFTER: u32 = 8;
+
 /// Pairs at which both counts are halved.
 pub(crate) const AGREEMENT_FADE_AT: u32 = 4_096;
 

@@ -22,6 +22,8 @@ pub(super) struct LineParts<'a> {
     pub id: &'a str,
     /// Whether the time is in the second half.
     pub is_late: bool,
+    /// The size of the response as the server counts it.
+    pub bytes: u64,
     /// The request and its response.
     pub demand: &'a Demand,
 }
@@ -65,7 +67,7 @@ impl LineParts<'_> {
         let Self { peer, number, demand, .. } = self;
         put(out, format_args!("{peer} - {USER}{number:06} [{stamp}] \""));
         out.extend_from_slice(&demand.request);
-        put(out, format_args!("\" {} {}", demand.status, demand.bytes));
+        put(out, format_args!("\" {} {}", demand.status, self.bytes));
         if matches!(format, LineFormat::Common | LineFormat::CommonMillis) {
             return;
         }
@@ -109,10 +111,7 @@ impl LineParts<'_> {
     /// Status, size and headers; the last value's quote is still open.
     fn json_end(&self, out: &mut Vec<u8>) {
         let demand = self.demand;
-        put(
-            out,
-            format_args!(r#"","status":{},"body_bytes_sent":{}"#, demand.status, demand.bytes),
-        );
+        put(out, format_args!(r#"","status":{},"body_bytes_sent":{}"#, demand.status, self.bytes));
         for (key, header) in [("http_referer", &demand.referer), ("http_user_agent", &demand.agent)]
         {
             put(out, format_args!(r#","{key}":""#));

@@ -12,7 +12,8 @@ use super::demand::{Demand, micros};
 use super::lines::{LineParts, write_line};
 use super::traffic::{SiteConnection, SiteExchange, SiteTraffic, send};
 use super::{
-    CheckKind, Disturbance, LineFormat, LogFiles, RecordFormat, SitePlan, StampedAt, draw,
+    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, RecordFormat, SitePlan, StampedAt,
+    draw,
 };
 use crate::random::SeededRandom;
 
@@ -233,7 +234,7 @@ impl LogWriting<'_> {
         let ended = Mapping {
             kind: MappingKind::Ended,
             status: Some(demand.status),
-            head_bytes: Some(180),
+            head_bytes: Some(HEAD),
             body_bytes: Some(demand.bytes),
             framed_bytes: Some(demand.bytes),
             body_end,
@@ -354,6 +355,7 @@ impl LogWriting<'_> {
             stamp: stamped + self.plan.clock_ahead(server, stamped, self.traffic.middle),
             id,
             is_late: stamped >= self.traffic.middle,
+            bytes: demand.bytes + if self.plan.sizes == LoggedSize::Whole { HEAD } else { 0 },
             demand,
         };
         let text = write_line(self.plan.format.resolve(second_half), &parts);
@@ -423,6 +425,9 @@ impl LogWriting<'_> {
 
 /// The format of the log of nginx in front.
 const NGINX: &str = r#"$remote_addr $msec "$request" $status $upstream_response_length $request_time "$upstream_addr" "$http_user_agent" "$http_referer" $request_id"#;
+
+/// Bytes of a response's head.
+const HEAD: u64 = 180;
 
 /// The id that a balancer gives a request.
 fn request_id(connection: &SiteConnection, nth: u32) -> String {

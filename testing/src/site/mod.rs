@@ -22,7 +22,7 @@ pub use logs::{
     BALANCER, MadeLine, MadeRecord, MadeSite, TrueClient, made_of, make, server_address,
 };
 pub use plan::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedWhen, RecordFormat, ServerChoice,
-    ServiceModel, SitePlan, StampedAt,
+    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen, RecordFormat,
+    ServerChoice, ServiceModel, SitePlan, StampedAt,
 };
 pub use verdicts::{BANDS, MadeScore, SaidBand, score};

@@ -43,6 +43,8 @@ pub struct SitePlan {
     pub records: RecordFormat,
     /// The format of the lines.
     pub format: LineFormat,
+    /// The size that a line names.
+    pub sizes: LoggedSize,
     /// The time that a line names.
     pub stamped: StampedAt,
     /// When a server writes a line.
@@ -75,6 +77,7 @@ impl Default for SitePlan {
             slow: 0.0,
             records: RecordFormat::Extended,
             format: LineFormat::Combined,
+            sizes: LoggedSize::Body,
             stamped: StampedAt::End,
             logged: LoggedWhen::Over,
             files: LogFiles::OfServer,
@@ -173,6 +176,15 @@ pub enum LineFormat {
     CombinedAndJson,
     /// With the port at the end, and combined from the middle on.
     PortThenCombined,
+}
+
+/// The size of a response that its line names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoggedSize {
+    /// That of the body.
+    Body,
+    /// That of head and body, as Apache's `%O`: nginx in front logs that of the body.
+    Whole,
 }
 
 /// The time of a request that its line names.

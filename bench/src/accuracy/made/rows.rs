@@ -1,8 +1,8 @@
 //! The made sites of the table.
 
 use pen_testing::site::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedWhen, RecordFormat, ServiceModel, SitePlan,
-    StampedAt,
+    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen, RecordFormat,
+    ServiceModel, SitePlan, StampedAt,
 };
 
 /// A site of the table.
@@ -109,7 +109,14 @@ impl MadeRows {
             ids.with(Disturbance::SecondBalancer(0.5))
         });
         let plain = SitePlan { records: RecordFormat::Nginx, ..hot() };
-        self.one("nginx in front", 99.9, plain);
+        self.one("nginx in front", 99.9, plain.clone());
+        let whole = SitePlan { sizes: LoggedSize::Whole, stamped: StampedAt::Start, ..plain };
+        self.one("nginx in front of Apache", 99.9, whole.clone());
+        let busy = SitePlan { rate: 2_000.0, requests: 8_000, ..whole };
+        self.one("nginx in front of Apache, 2,000/s", 99.0, busy.clone());
+        self.one("nginx in front of Apache, 2,000/s, common", 97.0, {
+            SitePlan { format: LineFormat::Common, ..busy }
+        });
         self.both("summer time ends in the stamps", 99.9, {
             SitePlan { format: LineFormat::SummerTime, ..hot() }
         });

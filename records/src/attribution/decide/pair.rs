@@ -20,7 +20,7 @@ pub(super) fn doubtful_probability(
     line: &HeldLine,
 ) -> u16 {
     let agrees = match facts {
-        Some(facts) => facts.agree(line),
+        Some(facts) => learnt.servers[line.server as usize].agreement.confirms(facts, line),
         None => match learnt.profiles.fit(client, line.user_agent) {
             AgentFit::Unknown => None,
             AgentFit::Same => Some(true),
@@ -104,9 +104,6 @@ pub(super) fn learn_exchange(
     if let Some(facts) = facts {
         server.logged_end.learn(facts, line);
         server.hosts.learn(facts.signature.host, line);
-        if facts.ended {
-            server.agreement.learn(facts, line);
-        }
     }
     delay
 }
@@ -124,7 +121,7 @@ pub(super) fn take(
     delay
 }
 
-/// Learns the delay of a line after the end of the exchange that is hardly in doubt; returns the delay.
+/// Learns delay, status and size of a line whose exchange is hardly in doubt; returns the delay.
 pub(super) fn learn_end(
     memory: &Memory,
     learnt: &mut Learnt,
@@ -133,13 +130,12 @@ pub(super) fn learn_end(
 ) -> i64 {
     let WaitingMapping { time, resolution, facts, .. } = *memory.mappings.get(mapping);
     let delay = line.time.micros_since(time);
-    if facts
-        .map(|facts| memory.exchanges.get(facts))
-        .is_some_and(|facts| facts.ended && !facts.is_cut())
-    {
+    let facts = facts.map(|facts| memory.exchanges.get(facts));
+    if let Some(facts) = facts.filter(|facts| facts.ended && !facts.is_cut()) {
         let server = &mut learnt.servers[line.server as usize];
         // The end is known finely, so that delays are no whole seconds even where stamps are.
         server.delays.learn(delay, resolution);
+        server.agreement.learn(facts, line);
     }
     delay
 }

@@ -27,6 +27,16 @@ impl AgreementOdds {
         }
     }
 
+    /// Whether a disagreement makes a pair odd.
+    fn tells(self) -> bool {
+        self.cost() > costs::ODD_RESPONSE
+    }
+
+    /// The same, once values were seen to agree, beside those supposed at first.
+    fn tells_by(self, supposed: u32) -> bool {
+        self.tells() && self.yes >= supposed + costs::BYTES_CONFIRM_AFTER
+    }
+
     /// Returns the cost of a disagreement.
     fn cost(self) -> i64 {
         let ratio = u64::from(self.yes + 1) * 4 / u64::from(self.no + 1);
@@ -50,7 +60,18 @@ impl ResponseAgreement {
         status + bytes
     }
 
-    /// Learns from a pair that is certain for other reasons.
+    /// Whether status and size confirm that the exchange is the line's; `None` where they tell nothing. A size tells
+    /// nothing before the server is seen to log what the balancer counts.
+    pub(crate) fn confirms(self, facts: &ExchangeFacts, line: &HeldLine) -> Option<bool> {
+        let status = facts.status_agrees(line).filter(|_| self.status.tells());
+        let tells = self.bytes.tells_by(costs::BYTES_AT_FIRST.0);
+        match (status, facts.bytes_agree(line).filter(|_| tells)) {
+            (None, None) => None,
+            (status, bytes) => Some(status != Some(false) && bytes != Some(false)),
+        }
+    }
+
+    /// Learns from a pair that is hardly in doubt.
     pub(crate) fn learn(&mut self, facts: &ExchangeFacts, line: &HeldLine) {
         if let Some(agrees) = facts.status_agrees(line) {
             self.status.learn(agrees);
@@ -74,5 +95,16 @@ mod tests {
         assert_eq!(odds.cost(), 0);
         (0..8_000).for_each(|_| agreement.status.learn(true));
         assert!(agreement.status.cost() > 6_000);
+    }
+
+    #[test]
+    fn sizes_confirm_nothing_until_they_were_seen_to_agree() {
+        let mut odds = ResponseAgreement::new().bytes;
+        let tells = |odds: AgreementOdds| odds.tells_by(costs::BYTES_AT_FIRST.0);
+        assert!(!tells(odds));
+        (0..costs::BYTES_CONFIRM_AFTER).for_each(|_| odds.learn(true));
+        assert!(tells(odds));
+        (0..300).for_each(|_| odds.learn(false));
+        assert!(!tells(odds));
     }
 }

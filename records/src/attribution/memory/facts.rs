@@ -156,12 +156,4 @@ impl ExchangeFacts {
         let logged = line.bytes?;
         Some([body, framed, all, framed.wrapping_add(costs::CONTINUE_BYTES)].contains(&logged))
     }
-
-    /// Whether status and size agree with the line; `None` if neither can be compared.
-    pub(crate) fn agree(&self, line: &HeldLine) -> Option<bool> {
-        match (self.status_agrees(line), self.bytes_agree(line)) {
-            (None, None) => None,
-            (status, bytes) => Some(status != Some(false) && bytes != Some(false)),
-        }
-    }
 }
