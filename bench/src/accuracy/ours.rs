@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Command;
 
-use pen_testing::site::BANDS;
+use pen_testing::site::{BANDS, SaidBand};
 
 use super::trial::{Ear, Merged, plans};
 use super::wordings::LogFile;
@@ -13,8 +13,8 @@ use super::{RecordSource, Row};
 use crate::ActionError;
 use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Band, Follower, HaproxyLogMode, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper,
-    Site, Tee, TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
+    Follower, HaproxyLogMode, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper, Site,
+    Tee, TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
 };
 
 /// HAProxy's names of the servers: HAProxy's own log formats contain no server address.
@@ -82,7 +82,7 @@ pub(super) fn run(
     let (mut lines, mut wrong) = ([0; 2], [0; 2]);
     let mut lost = 0;
     let (mut clocks, mut rates) = (Vec::new(), Vec::new());
-    let mut bands = [Band::default(); BANDS.len()];
+    let mut bands = [SaidBand::default(); BANDS.len()];
     for row in rows {
         let make = make(source, row);
         let live = live_behind(make, row, requests, seed)?;
@@ -135,21 +135,18 @@ pub(super) fn run(
 }
 
 /// How right lines are that were said to be likely, by how likely.
-fn calibration(bands: &[Band]) {
+fn calibration(bands: &[SaidBand]) {
     println!("\n| said to be likely by | lines | said % | right % |\n|---|---:|---:|---:|");
     let lower = [0].into_iter().chain(BANDS);
     for ((from, to), band) in lower.zip(BANDS).zip(bands).filter(|(_, band)| band.lines > 0) {
-        let (said, right) = band.said_and_right();
+        let (said, right) = (band.said_share(), band.right_share());
         println!("| {} to {} % | {} | {said:.1} | {right:.1} |", from / 10, to / 10, band.lines);
     }
 }
 
 fn line(row: &Row, road: &str, kind: &str, score: &Score) {
     let certain = score.certain - score.exact;
-    let off = score.bands_off().map(|(end, band)| {
-        let (said, right) = band.said_and_right();
-        format!("below {} % {}: {said:.0} said, {right:.0} right", end / 10, band.lines)
-    });
+    let off = score.bands_off().map(|(end, band)| format!("below {} % {band}", end / 10));
     let off: Vec<String> = off.collect();
     println!(
         "| {} | {road} | {kind} | {:.2} | {:.2} ({}) | {:.2} ({}) | {:.2} ({}) | {:.2} | {} | {} |",

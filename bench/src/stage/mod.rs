@@ -32,5 +32,5 @@ pub use pen_testing::program::{
 pub use pen_testing::{Deadline, PATIENCE, Program, TempFolder, free_port};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
-pub use truth::{AlikeLines, Band, Mark, Score, Truth, TruthText, marks, share};
+pub use truth::{AlikeLines, Mark, Score, Truth, TruthText, marks, share};
 pub use web::{HOSTS, LogSpelling, Output, Web, WebPlan, WebServerKind, host_name};

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use memchr::{memchr, memmem};
-use pen_testing::site::BANDS;
+use pen_testing::site::{BANDS, SaidBand};
 
 use super::visitors::host_of;
 use crate::{ActionError, Doing};
@@ -153,38 +153,6 @@ impl Truth {
     }
 }
 
-/// Lines that were said to be about equally likely to be right.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Band {
-    /// How many there are.
-    pub lines: usize,
-    /// How many of them are right.
-    pub right: usize,
-    /// Their probabilities, in parts of 1,000, added up.
-    pub said: usize,
-}
-
-impl Band {
-    /// Per cent that they are said to be sure, and per cent that are right.
-    #[must_use]
-    pub fn said_and_right(&self) -> (f64, f64) {
-        (share(self.said, self.lines * 1_000), share(self.right, self.lines))
-    }
-
-    /// Whether it has enough lines to judge, and they are more than 5 points off.
-    fn is_off(&self) -> bool {
-        let (said, right) = self.said_and_right();
-        self.lines >= 200 && (said - right).abs() > 5.0
-    }
-
-    /// Adds those of another one.
-    pub fn add(&mut self, other: Self) {
-        self.lines += other.lines;
-        self.right += other.right;
-        self.said += other.said;
-    }
-}
-
 /// What a merged log has right.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Score {
@@ -211,7 +179,7 @@ pub struct Score {
     /// Those of them that are wrong.
     pub likely_wrong: usize,
     /// Lines marked as likely, by what their probability was said to be: the ends of the bands are [`BANDS`].
-    pub bands: [Band; BANDS.len()],
+    pub bands: [SaidBand; BANDS.len()],
     /// Lines marked as none.
     pub none: usize,
     /// Lines that came out more often than they went in.
@@ -227,8 +195,8 @@ impl Score {
         self.lines - self.written
     }
 
-    /// The bands with enough lines whose mean probability is more than 5 points off, with their ends.
-    pub fn bands_off(&self) -> impl Iterator<Item = (u16, Band)> {
+    /// The bands that are off, with their ends.
+    pub fn bands_off(&self) -> impl Iterator<Item = (u16, SaidBand)> {
         BANDS.into_iter().zip(self.bands).filter(|(_, band)| band.is_off())
     }
 
@@ -255,10 +223,10 @@ impl Score {
             1 => {
                 self.likely += 1;
                 self.likely_wrong += usize::from(!right);
-                let said = usize::from(mark.probability);
+                let said = f64::from(mark.probability) / 1_000.0;
                 let place = BANDS.iter().position(|&end| mark.probability < end);
                 let band = &mut self.bands[place.unwrap_or(BANDS.len() - 1)];
-                band.add(Band { lines: 1, right: usize::from(right), said });
+                band.add(SaidBand { lines: 1, right: usize::from(right), said });
             }
             _ => self.none += 1,
         }
@@ -383,6 +351,6 @@ mod tests {
         let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
         assert_eq!((score.certain, score.certain_wrong), (1, 0));
         assert_eq!((score.likely, score.likely_wrong), (1, 1));
-        assert_eq!(score.bands[8], Band { lines: 1, right: 0, said: 873 });
+        assert_eq!(score.bands[8], SaidBand { lines: 1, right: 0, said: 0.873 });
     }
 }

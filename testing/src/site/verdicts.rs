@@ -10,6 +10,9 @@ pub const BANDS: [u16; 12] = [100, 200, 300, 400, 500, 600, 700, 800, 900, 950, 
 /// The fewest lines of a band that is judged.
 const ENOUGH: usize = 200;
 
+/// How many points a band may be off.
+const OFF: f64 = 5.0;
+
 /// Likely lines of about the same probability.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct SaidBand {
@@ -72,13 +75,13 @@ impl MadeScore {
         (mean(said, self.likely) * 100.0, per_cent(self.likely - self.likely_wrong, self.likely))
     }
 
-    /// The bands with enough lines whose mean probability is more than 5 points off, with their bounds in parts of 1,000.
+    /// The bands that are off, with their bounds in parts of 1,000.
     pub fn bands_off(&self) -> impl Iterator<Item = (u16, u16, SaidBand)> {
         let lower = [0].into_iter().chain(BANDS);
         let bands = lower.zip(BANDS).zip(self.bands);
-        bands.map(|((from, to), band)| (from, to.min(1_000), band)).filter(|(.., band)| {
-            band.lines >= ENOUGH && (band.said_share() - band.right_share()).abs() > 5.0
-        })
+        bands
+            .map(|((from, to), band)| (from, to.min(1_000), band))
+            .filter(|(.., band)| band.is_off())
     }
 
     fn count(&mut self, truth: &TrueClient, mark: &SaidLine<'_>) {
@@ -105,10 +108,12 @@ impl MadeScore {
                 self.likely += 1;
                 self.likely_wrong += wrong;
                 let place = BANDS.iter().position(|&end| mark.said < end);
-                let band = &mut self.bands[place.unwrap_or(BANDS.len() - 1)];
-                band.lines += 1;
-                band.right += right;
-                band.said += f64::from(mark.said) / 1_000.0;
+                let said = f64::from(mark.said) / 1_000.0;
+                self.bands[place.unwrap_or(BANDS.len() - 1)].add(SaidBand {
+                    lines: 1,
+                    right,
+                    said,
+                });
             }
             _ => self.none += 1,
         }
@@ -127,12 +132,46 @@ impl SaidBand {
     pub fn right_share(&self) -> f64 {
         per_cent(self.right, self.lines)
     }
+
+    /// Whether it has enough lines to judge, and their mean probability is more than 5 points off.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        self.is_off_by(OFF)
+    }
+
+    /// Whether it is off by 5 points and two standard deviations, as a true probability hardly ever is.
+    #[must_use]
+    pub fn is_off_beyond_chance(&self) -> bool {
+        self.is_off_by(OFF + 2.0 * self.deviation())
+    }
+
+    /// Adds those of another one.
+    pub fn add(&mut self, other: Self) {
+        self.lines += other.lines;
+        self.right += other.right;
+        self.said += other.said;
+    }
+
+    fn is_off_by(&self, points: f64) -> bool {
+        self.lines >= ENOUGH && (self.said_share() - self.right_share()).abs() > points
+    }
+
+    /// The standard deviation of the share of right lines, in points, if as many are right as is said. Two lines that
+    /// have each other's client are wrong together, so only half of the lines count.
+    fn deviation(&self) -> f64 {
+        let said = mean(self.said, self.lines);
+        100.0 * mean((said * (1.0 - said)).max(0.0) * 2.0, self.lines).sqrt()
+    }
 }
 
 impl fmt::Display for SaidBand {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { lines, .. } = self;
-        write!(f, "{lines}: {:.0} said, {:.0} right", self.said_share(), self.right_share())
+        write!(f, "{lines}: {:.0} said, {:.0} right", self.said_share(), self.right_share())?;
+        if self.is_off_beyond_chance() {
+            f.write_str(" (beyond chance)")?;
+        }
+        Ok(())
     }
 }
 
@@ -217,5 +256,23 @@ mod tests {
         score.bands[10] = SaidBand { lines: 200, right: 180, said: 194.0 };
         let off: Vec<_> = score.bands_off().map(|(from, to, _)| (from, to)).collect();
         assert_eq!(off, [(950, 980)]);
+    }
+
+    #[test]
+    fn a_band_is_off_beyond_chance_by_two_deviations_more() {
+        // Half of 200 lines: a standard deviation is 5 points.
+        let band = |right| SaidBand { lines: 200, right, said: 100.0 };
+        assert_eq!(
+            [109, 111, 129, 132].map(|right| band(right).is_off()),
+            [false, true, true, true]
+        );
+        let beyond = [109, 129, 132, 68].map(|right| band(right).is_off_beyond_chance());
+        assert_eq!(beyond, [false, false, true, true]);
+        // Of 20,000 lines chance is half a point.
+        let many = SaidBand { lines: 20_000, right: 11_300, said: 10_000.0 };
+        assert!(many.is_off_beyond_chance());
+        assert_eq!(many.to_string(), "20000: 50 said, 56 right (beyond chance)");
+        let sure = SaidBand { lines: 200, right: 200, said: 200.0 };
+        assert!(!sure.is_off());
     }
 }

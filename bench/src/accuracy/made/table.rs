@@ -64,6 +64,10 @@ impl fmt::Display for MadeTable {
         writeln!(f, "{}", counted(&rows, wrong, "certain and wrong"))?;
         let off = |(_, _, score): &TableRow<'_>| score.bands_off().next().is_some();
         writeln!(f, "{}", counted(&rows, off, "a band off by more than 5 points"))?;
+        let beyond = |(_, _, score): &TableRow<'_>| {
+            score.bands_off().any(|(.., band)| band.is_off_beyond_chance())
+        };
+        writeln!(f, "{}", counted(&rows, beyond, BEYOND_CHANCE))?;
         let low: fn(&TableRow<'_>) -> bool = |(_, _, score)| score.right_share() < LOW;
         writeln!(f, "{}", counted(&rows, low, "below 99 %"))?;
         let missed = |(row, _, score): &TableRow<'_>| score.right_share() < row.aim;
@@ -82,6 +86,9 @@ fn counted(rows: &[TableRow<'_>], which: impl Fn(&TableRow<'_>) -> bool, what: &
     let found = rows.iter().filter(|row| which(row)).count();
     format!("{found} of {} rows: {what}", rows.len())
 }
+
+const BEYOND_CHANCE: &str = "\
+a band off beyond chance, by two standard deviations more (errors come in pairs, so two lines count as one)";
 
 const HEAD: &str = "\
 | site | road | lines | right % | calm % | aim | exact (wrong) | certain (wrong) | likely (wrong) | said/right | none | off |
@@ -118,4 +125,27 @@ fn part(f: &mut fmt::Formatter<'_>, rows: &[TableRow<'_>]) -> fmt::Result {
 
 fn band((from, to, band): (u16, u16, SaidBand)) -> String {
     format!("{}-{} % {band}", from / 10, to / 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bands_off_beyond_chance_are_counted_and_marked() {
+        let score = |right| {
+            let mut score =
+                MadeScore { lines: 200, written: 200, likely: 200, ..MadeScore::default() };
+            score.bands[5] = SaidBand { lines: 200, right, said: 100.0 };
+            score
+        };
+        let mut table = MadeTable::default();
+        let (offline, live) = (score(80), score(60));
+        table.add(MadeResult { name: "shop".to_owned(), aim: 99.0, offline, live });
+        let text = table.to_string();
+        assert!(text.contains("2 of 2 rows: a band off by more than 5 points\n"), "{text}");
+        assert!(text.contains("1 of 2 rows: a band off beyond chance"), "{text}");
+        assert!(text.contains("| 50-60 % 200: 50 said, 40 right |"), "{text}");
+        assert!(text.contains("| 50-60 % 200: 50 said, 30 right (beyond chance) |"), "{text}");
+    }
 }
