@@ -56,9 +56,10 @@ const fn whole(name: &'static str, files: &'static [LogFile], text: TruthText) -
 }
 
 impl Wording {
-    /// How lines that are alike are told apart: those of several files have no order.
+    /// How lines that are alike are told apart: those of two files have no order, unless their text tells the file.
     pub(super) const fn alike(&self) -> AlikeLines {
-        if self.files.len() == 1 { AlikeLines::InOrder } else { AlikeLines::AsSet }
+        let has_order = self.files.len() == 1 || matches!(self.text, TruthText::ByHost);
+        if has_order { AlikeLines::InOrder } else { AlikeLines::AsSet }
     }
 
     const fn told(self, args: &'static [&'static str]) -> Self {

@@ -6,6 +6,7 @@
 //! world is `access.log`; what only we read is `truth.log`: the same line behind the client's own address,
 //! which travelled in a header that nobody else looks at.
 
+mod alike;
 mod balancer;
 mod clock;
 mod collector;
@@ -19,6 +20,7 @@ mod truth;
 pub mod visitors;
 mod web;
 
+pub use alike::AlikeLines;
 pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
 pub use collector::{Collector, Follower, Shipper};
@@ -32,5 +34,5 @@ pub use pen_testing::program::{
 pub use pen_testing::{Deadline, PATIENCE, Program, TempFolder, free_port};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
-pub use truth::{AlikeLines, Mark, Score, Truth, TruthText, marks, share};
+pub use truth::{Mark, Score, Truth, TruthText, marks, share};
 pub use web::{HOSTS, LogSpelling, Output, Web, WebPlan, WebServerKind, host_name};

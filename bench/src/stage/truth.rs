@@ -8,12 +8,13 @@ use std::path::Path;
 use memchr::{memchr, memmem};
 use pen_testing::site::{BANDS, SaidBand};
 
+use super::alike::AlikeLines;
 use super::visitors::host_of;
 use crate::{ActionError, Doing};
 
 /// The lines that the web servers wrote, each with the client that asked.
 ///
-/// Lines that are alike but for the client are told apart by their order, or not at all: see [`AlikeLines`].
+/// Lines that are alike but for the client are told apart by their order: see [`AlikeLines`].
 /// A server's number shows in the size of its answers: alike are only lines of one server.
 #[derive(Debug, Default)]
 pub struct Truth {
@@ -32,15 +33,6 @@ pub enum TruthText {
     Common,
     /// Lines of the first virtual host are combined, others common.
     ByHost,
-}
-
-/// How lines that are alike but for the client are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AlikeLines {
-    /// By their order, which is that of the server's log, if none is lost.
-    InOrder,
-    /// Not at all: any order is right.
-    AsSet,
 }
 
 /// By the text of a line, who asked, once for each such line.
@@ -100,7 +92,7 @@ impl Truth {
     /// Counts what a merged log of combined lines has right. `marks` are those of its lines, in order.
     #[must_use]
     pub fn score(&self, merged: &[u8], marks: Option<&[Mark]>) -> Score {
-        self.score_text((TruthText::Combined, AlikeLines::AsSet), merged, marks)
+        self.score_text((TruthText::Combined, AlikeLines::InOrder), merged, marks)
     }
 
     /// As [`Self::score`], for a log whose lines say more or less, as text or JSON.
@@ -123,30 +115,20 @@ impl Truth {
             let mark = marks.and_then(|all| all.get(index)).unwrap_or(&unmarked);
             said.entry(text).or_default().push((client, mark));
         }
-        for (text, mut lines) in said {
+        for (text, lines) in said {
             let Some(clients) = truth.get(text) else {
                 score.strange += lines.len();
                 continue;
             };
-            if alike == AlikeLines::InOrder && lines.len() == clients.len() {
-                for ((client, mark), truth) in lines.into_iter().zip(clients) {
-                    score.count(mark, truth == client, is_server(client));
-                }
-                continue;
-            }
-            let mut left = clients.clone();
-            // Of lines that are alike the surest goes first.
-            lines.sort_by_key(|(_, mark)| rank(&mark.certainty));
-            for (nth, (client, mark)) in lines.into_iter().enumerate() {
-                if nth >= clients.len() {
-                    score.doubled += 1;
-                    continue;
-                }
-                let right = left.iter().position(|truth| truth == client);
-                if let Some(at) = right {
-                    left.swap_remove(at);
-                }
-                score.count(mark, right.is_some(), is_server(client));
+            let names: Vec<(&[u8], bool)> =
+                lines.iter().map(|(client, mark)| (*client, rank(&mark.certainty) == 0)).collect();
+            let rights = alike.rights(&names, clients);
+            let mut lines: Vec<_> = lines.into_iter().zip(rights).collect();
+            // Of more lines than there were, those are doubled that are wrong or less sure.
+            lines.sort_by_key(|&((_, mark), right)| (!right, rank(&mark.certainty)));
+            score.doubled += lines.len().saturating_sub(clients.len());
+            for ((client, mark), right) in lines.into_iter().take(clients.len()) {
+                score.count(mark, right, is_server(client));
             }
         }
         score
@@ -318,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_that_are_alike_are_counted_as_a_set() {
+    fn lines_that_are_lost_doubled_or_strange_are_counted() {
         let mut truth = Truth { lines: 3, ..Truth::default() };
         truth.clients[0]
             .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
@@ -329,28 +311,14 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_are_alike_are_told_by_their_order() {
-        let mut truth = Truth { lines: 2, ..Truth::default() };
-        truth.clients[0]
-            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
-        let right = |merged: &[u8], alike| {
-            truth.score_text((TruthText::Combined, alike), merged, None).right
-        };
-        let (swapped, lost) = (b"127.1.0.2 - x\n127.1.0.1 - x\n", b"127.1.0.2 - x\n");
-        assert_eq!(right(swapped, AlikeLines::InOrder), 0);
-        assert_eq!(right(swapped, AlikeLines::AsSet), 2);
-        assert_eq!(right(lost, AlikeLines::InOrder), 1);
-    }
-
-    #[test]
     fn certainty_is_counted_line_by_line() {
         let mut truth = Truth { lines: 2, ..Truth::default() };
         truth.clients[0]
             .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
         let marks = [&b"likely\tonly\t0.873\t2"[..], b"certain\tonly\t1.000\t1"].map(mark);
         let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
-        assert_eq!((score.certain, score.certain_wrong), (1, 0));
-        assert_eq!((score.likely, score.likely_wrong), (1, 1));
-        assert_eq!(score.bands[8], SaidBand { lines: 1, right: 0, said: 0.873 });
+        assert_eq!((score.certain, score.certain_wrong), (1, 1));
+        assert_eq!((score.likely, score.likely_wrong), (1, 0));
+        assert_eq!(score.bands[8], SaidBand { lines: 1, right: 1, said: 0.873 });
     }
 }
