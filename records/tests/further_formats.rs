@@ -40,16 +40,48 @@ fn client_and_request_are_found_without_a_format() {
         format!(
             r#"{{"remote-addr":"10.0.0.9","method":"GET","url":"/p?x=7","http-version":"1.1","date":"{stamp}Z"}}"#
         ),
+        // Hypercorn, with its peer's port.
+        format!("10.0.0.9:52638 - - {TIME} \"GET /p?x=7 1.1\" 200 271 \"-\" \"curl/8.0\""),
     ] {
-        let mut parser = Parser::new(&Spec::auto());
-        parser.learn(std::iter::repeat_n(line.as_bytes(), 20));
-        let read = parser.parse(line.as_bytes());
-        let read = read.unwrap_or_else(|error| panic!("{line}: {error}"));
-        assert_eq!(read.client.of(line.as_bytes()), b"10.0.0.9", "{line}");
-        assert!(read.time.is_some(), "{line}");
-        let request = read.request.fingerprint(line.as_bytes(), Cut::Long);
-        assert_eq!(request, Fingerprint::of_raw(REQUEST.as_bytes(), Cut::Long), "{line}");
+        assert_is_read(&line);
     }
+}
+
+/// Cloudflare, Akamai, Fastly and Azure, also with stamps in other forms, as each can be set.
+#[test]
+fn json_of_services_in_front_of_servers_is_read() {
+    let cloudflare = |stamp: &str| {
+        format!(
+            r#"{{"ClientIP":"10.0.0.9","ClientRequestHost":"shop.example","ClientRequestMethod":"GET","ClientRequestProtocol":"HTTP/1.1","ClientRequestURI":"/p?x=7","EdgeEndTimestamp":{stamp},"EdgeResponseBytes":271,"EdgeResponseStatus":200,"EdgeStartTimestamp":{stamp},"RayID":"3a6050bcbe121a87"}}"#
+        )
+    };
+    for line in [
+        cloudflare(r#""2026-11-22T23:38:40Z""#),
+        cloudflare(r#""2026-11-22T23:38:40.25Z""#),
+        cloudflare("1795390720"),
+        cloudflare("1795390720250000100"),
+        cloudflare(r#""1795390720250""#),
+        cloudflare("1795390720").replace("\"ClientRequestURI\"", "\"ClientRequestPath\""),
+        r#"{"version":1,"reqTimeSec":"1795390720.250","bytes":"271","cliIP":"10.0.0.9","statusCode":"200","proto":"HTTP/1.1","reqHost":"shop.example","reqMethod":"GET","reqPath":"/p","queryStr":"x=7","UA":"curl/8.0"}"#.to_owned(),
+        r#"{"timestamp":"2026-11-22T23:38:40+0000","client_ip":"10.0.0.9","host":"shop.example","url":"/p?x=7","request_method":"GET","request_protocol":"HTTP/1.1","request_referer":"","request_user_agent":"curl/8.0","response_status":200,"response_body_size":271}"#.to_owned(),
+        r#"{"timeStamp":"2026-11-22T23:38:40+00:00","category":"ApplicationGatewayAccessLog","properties":{"clientIP":"10.0.0.9","clientPort":40100,"httpMethod":"GET","requestUri":"/p","requestQuery":"x=7","httpStatus":200,"httpVersion":"HTTP/1.1","sentBytes":271}}"#.to_owned(),
+    ] {
+        assert_is_read(&line);
+    }
+}
+
+/// In a log of such lines.
+fn assert_is_read(line: &str) {
+    let mut parser = Parser::new(&Spec::auto());
+    parser.learn(std::iter::repeat_n(line.as_bytes(), 20));
+    let read = parser.parse(line.as_bytes());
+    let read = read.unwrap_or_else(|error| panic!("{line}: {error}"));
+    assert_eq!(read.client.of(line.as_bytes()), b"10.0.0.9", "{line}");
+    let request = read.request.fingerprint(line.as_bytes(), Cut::Long);
+    assert_eq!(request, Fingerprint::of_raw(REQUEST.as_bytes(), Cut::Long), "{line}");
+    assert!(read.status.is_none_or(|status| status == 200), "{line}");
+    let (time, _) = read.time.expect(line);
+    assert_eq!(time.as_micros().div_euclid(1_000_000), 1_795_390_720, "{line}");
 }
 
 #[test]

@@ -42,6 +42,9 @@ pub(super) fn parse(
     let request_end =
         quotes.closing(quote + 1).ok_or_else(|| LineError::new(quote, Expected::Request))?;
     found.request = LoggedRequest::Line(LineSpan::new(quote + 1, request_end));
+    if body.get(request_end.wrapping_sub(VERSION)) == Some(&b' ') {
+        split_version(body, (quote + 1, request_end), found);
+    }
     let with_agent = tail(body, request_end + 1, &mut quotes, found);
     if body[start] == b'[' {
         size_alone(body, request_end + 1, found);
@@ -61,6 +64,24 @@ fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
     match line.get(start..) {
         Some([b'"', .., b'"']) => (start + 1, &line[..line.len() - 1]),
         _ => (start, line),
+    }
+}
+
+/// The length of a space and a version alone.
+const VERSION: usize = " 1.1".len();
+
+/// In `GET / 1.1`, as Hypercorn has it, the last word is the protocol without its name: the request is in parts.
+#[cold]
+fn split_version(body: &[u8], (start, end): (usize, usize), found: &mut AccessLine) {
+    let words = body.get(start..end - VERSION).and_then(|before| memchr::memchr(b' ', before));
+    let is_version = matches!(body[end - VERSION..end], [_, b'1', b'.', b'0' | b'1']);
+    if let Some(space) = words.filter(|_| is_version) {
+        found.request = LoggedRequest::Parts {
+            method: LineSpan::new(start, start + space),
+            target: LineSpan::new(start + space + 1, end - VERSION),
+            query: None,
+            protocol: Some(LineSpan::new(end - VERSION + 1, end)),
+        };
     }
 }
 
@@ -183,6 +204,7 @@ fn long_number(rest: &[u8]) -> Option<(Option<u64>, usize)> {
 mod tests {
     use super::super::head::ClientPlacement;
     use super::*;
+    use crate::request::{Cut, Fingerprint};
 
     const TIME: &str = "[10/Oct/2000:13:55:36 -0700]";
 
@@ -224,6 +246,41 @@ mod tests {
             assert_eq!((found.status, found.bytes), (status, bytes), "{rest}");
             let found_agent = found.user_agent.map(|agent| agent.of(line.as_bytes()));
             assert_eq!(found_agent, agent.map(str::as_bytes), "{rest}");
+        }
+    }
+
+    #[test]
+    fn a_version_alone_is_the_protocol() {
+        for (request, method, target) in [
+            ("GET / 1.1", "GET", "/"),
+            ("POST /a?b=1&c 1.0", "POST", "/a?b=1&c"),
+            ("GET /a b 1.1", "GET", "/a b"),
+        ] {
+            let line = format!("127.0.0.1:40100 - - {TIME} \"{request}\" 200 5 \"-\" \"curl/8\"");
+            let (found, _) = read(&line).expect(request);
+            let LoggedRequest::Parts { method: m, target: t, query: None, protocol: Some(_) } =
+                found.request
+            else {
+                panic!("{request}: {:?}", found.request)
+            };
+            let texts = [m, t].map(|span| span.of(line.as_bytes()));
+            assert_eq!(texts, [method.as_bytes(), target.as_bytes()], "{request}");
+            assert_eq!(found.peer_port, Some(40_100), "{request}");
+            let whole = request.replace(" 1.", " HTTP/1.");
+            let cut = Cut::Long;
+            assert_eq!(
+                found.request.fingerprint(line.as_bytes(), cut),
+                Fingerprint::of_logged(&[whole.as_bytes()], cut),
+                "{request}"
+            );
+        }
+        for request in
+            ["/ 1.1", "GET 1.1", " 1.1", "GET / 2.1", "GET /a HTTP/1.1", "a 1.", "GET / x.y"]
+        {
+            let line = format!("192.0.2.1 - - {TIME} \"{request}\" 200 5");
+            let (found, _) = read(&line).expect(request);
+            let LoggedRequest::Line(span) = found.request else { panic!("{request}") };
+            assert_eq!(span.of(line.as_bytes()), request.as_bytes());
         }
     }
 

@@ -185,6 +185,37 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("http.request.id", LogField::RequestIdHeader, 3),
 ];
 
+/// Keys of services in front of servers: Cloudflare, Akamai, Fastly and Azure.
+const SERVICES: &[(&str, LogField, u8)] = &[
+    ("cliIP", LogField::Client, 6),
+    ("ClientSrcPort", LogField::PeerPort, 1),
+    ("EdgeStartTimestamp", LogField::Time, 8),
+    ("EdgeEndTimestamp", LogField::Time, 9),
+    ("reqTimeSec", LogField::Time, 8),
+    ("timeStamp", LogField::Time, 8),
+    ("ClientRequestMethod", LogField::Method, 5),
+    ("reqMethod", LogField::Method, 5),
+    ("ClientRequestURI", LogField::Target, 6),
+    ("reqPath", LogField::Target, 6),
+    ("ClientRequestPath", LogField::Target, 7),
+    ("queryStr", LogField::Query, 4),
+    ("ClientRequestProtocol", LogField::Protocol, 5),
+    ("request_protocol", LogField::Protocol, 5),
+    ("EdgeResponseStatus", LogField::Status, 4),
+    ("response_status", LogField::Status, 4),
+    ("httpStatusCode", LogField::Status, 4),
+    ("EdgeResponseBytes", LogField::Bytes, 6),
+    ("response_body_size", LogField::Bytes, 6),
+    ("sentBytes", LogField::Bytes, 6),
+    ("ClientRequestUserAgent", LogField::UserAgent, 4),
+    ("request_user_agent", LogField::UserAgent, 4),
+    ("UA", LogField::UserAgent, 4),
+    ("ClientRequestReferer", LogField::Referer, 3),
+    ("request_referer", LogField::Referer, 3),
+    ("ClientRequestHost", LogField::Host, 4),
+    ("reqHost", LogField::Host, 4),
+];
+
 /// See [`JsonNames::wrappers`]; the text stands for the request.
 const WRAPPERS: &[(&str, LogField, u8)] = &[
     ("log", LogField::Request, 0),
@@ -211,7 +242,7 @@ impl JsonNames {
 
     /// The given keys, and the usual ones.
     pub(in crate::access) fn usual_and(more: &[(&str, LogField, u8)]) -> Self {
-        let fields = more.iter().chain(USUAL).chain(FURTHER);
+        let fields = more.iter().chain(USUAL).chain(FURTHER).chain(SERVICES);
         Self::build(fields.map(|(path, field, rank)| (split(path), *field, *rank)).collect())
     }
 
