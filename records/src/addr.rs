@@ -40,13 +40,11 @@ impl ClientAddr {
     }
 
     /// Appends the address as a log line writes it.
+    #[inline]
     pub fn write_to(self, out: &mut Vec<u8>) {
         match self {
             Self::Ip(IpAddr::V4(ip)) => write_v4(ip, out),
-            Self::Ip(IpAddr::V6(ip)) => {
-                use std::io::Write as _;
-                write!(out, "{ip}").expect("writing to a Vec does not fail");
-            }
+            Self::Ip(IpAddr::V6(ip)) => write_v6(ip, out),
             Self::Unix => out.extend_from_slice(b"unix:"),
         }
     }
@@ -131,12 +129,15 @@ pub(crate) fn v4_word(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
     let len = equal(chunk, b' ').trailing_zeros();
     let word = 1_u32.checked_shl(len)? - 1;
     let dots = equal(chunk, b'.') & word;
-    if dots.count_ones() != 3 || digits(chunk) & word != dots ^ word {
+    let behind_first = dots & dots.wrapping_sub(1);
+    let last = behind_first & behind_first.wrapping_sub(1);
+    let is_three = last != 0 && last & (last - 1) == 0;
+    if !is_three || digits(chunk) & word != dots ^ word {
         return None;
     }
     let first = dots.trailing_zeros();
-    let second = (dots & (dots - 1)).trailing_zeros();
-    let third = dots.ilog2();
+    let second = behind_first.trailing_zeros();
+    let third = last.trailing_zeros();
     let a = octet(chunk, 0, first)?;
     let b = octet(chunk, first + 1, second)?;
     let c = octet(chunk, second + 1, third)?;
@@ -153,7 +154,7 @@ const WORTH: [([u32; 3], u32); 4] = [
 ];
 
 /// The octet in the digits `from..to`; `None` if they are more than three or above 255.
-#[inline]
+#[inline(always)]
 fn octet(chunk: &[u8; STEP], from: u32, to: u32) -> Option<u8> {
     let (worth, zeros) = WORTH.get(to.wrapping_sub(from) as usize)?;
     let digit = |index: u32| u32::from(chunk[(from + index) as usize % STEP]);
@@ -207,7 +208,8 @@ const fn octets() -> [([u8; 4], u8); 256] {
     octets
 }
 
-/// Appends four bytes at a time, because every written line has an address.
+/// Appends bytes of fixed number and takes back those that are too many, because every written line has an address.
+#[inline]
 fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
     let mut text = [0; 16];
     let mut len = 0;
@@ -216,7 +218,15 @@ fn write_v4(ip: Ipv4Addr, out: &mut Vec<u8>) {
         text[len..len + 4].copy_from_slice(&digits);
         len += usize::from(count);
     }
-    out.extend_from_slice(&text[..len - 1]);
+    let end = out.len() + len - 1;
+    out.extend_from_slice(&text);
+    out.truncate(end);
+}
+
+#[cold]
+fn write_v6(ip: Ipv6Addr, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    write!(out, "{ip}").expect("writing to a Vec does not fail");
 }
 
 #[cfg(test)]

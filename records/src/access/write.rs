@@ -4,6 +4,7 @@ use super::LineSpan;
 use crate::addr::ClientAddr;
 
 /// Appends `line` to `out` with the address `with` as the `client` field.
+#[inline]
 pub fn write_with_client(line: &[u8], client: LineSpan, with: ClientAddr, out: &mut Vec<u8>) {
     let (before, after) = around(line, client);
     out.extend_from_slice(before);
