@@ -199,6 +199,8 @@ struct MergeJoin<'a> {
     /// By server: whether requests are compared without the protocol.
     lacks_protocol: Vec<bool>,
     now: Timestamp,
+    /// The last time of a line in whole seconds: until then time and mappings have advanced as far as such lines need.
+    ready: Option<Timestamp>,
     /// Bytes of text the attributor holds.
     held: usize,
     taken: u64,
@@ -292,6 +294,7 @@ impl<'a> MergeJoin<'a> {
             cuts,
             lacks_protocol,
             now: Timestamp::MIN,
+            ready: None,
             held: 0,
             taken: 0,
             decided: 0,
@@ -301,32 +304,22 @@ impl<'a> MergeJoin<'a> {
     }
 
     fn run(mut self) -> Result<JoinTally, MergeError> {
-        while let Some((log, _)) = self.heads.first() {
+        while let Some((log, place)) = self.heads.first() {
             if self.logs[log].at == self.logs[log].lines.len() {
                 self.refill(log)?;
                 continue;
             }
             let LoggedLine { time, resolution, .. } = self.logs[log].lines[self.logs[log].at].line;
-            if resolution == Resolution::Second {
+            if resolution != Resolution::Second {
+                self.keep_order(time)?;
+                self.span(time);
+            } else if self.ready != Some(time) {
                 self.move_to(time)?;
                 self.take_mappings(time.offset_by(SLACK))?;
-            } else {
-                self.keep_order(time)?;
+                self.span(time);
+                self.ready = Some(time);
             }
-            let number = u32::try_from(log).expect("fewer inputs than descriptors");
-            let log = &mut self.logs[log];
-            let ParsedLine { line, place } = &log.lines[log.at];
-            if self.asking.is_asked(number, place, self.taken + 1) {
-                self.engine.explain_next();
-            }
-            self.engine.line(line, LineHandle { log: number, place: *place });
-            self.taken += 1;
-            self.held += place.len as usize;
-            log.at += 1;
-            if let Some(place) = log.next_place() {
-                self.heads.advance_first(place);
-            }
-            self.span(time);
+            self.take_line((log, place));
             if self.held > TEXT || self.taken.is_multiple_of(1 << 14) {
                 self.decide_early()?;
             }
@@ -337,6 +330,25 @@ impl<'a> MergeJoin<'a> {
         self.drain_mappings()?;
         self.tally.counts = self.engine.counts();
         Ok(self.tally)
+    }
+
+    /// Passes the next line of the first log to the attributor.
+    #[inline]
+    fn take_line(&mut self, (log, now): (usize, Timestamp)) {
+        let number = u32::try_from(log).expect("fewer inputs than descriptors");
+        let log = &mut self.logs[log];
+        let ParsedLine { line, place } = &log.lines[log.at];
+        if self.asking.is_asked(number, place, self.taken + 1) {
+            self.engine.explain_next();
+        }
+        self.engine.line(line, LineHandle { log: number, place: *place });
+        self.taken += 1;
+        self.held += place.len as usize;
+        log.at += 1;
+        // With the same time again, the log stays the first.
+        if let Some(place) = log.next_place().filter(|&place| place != now) {
+            self.heads.advance_first(place);
+        }
     }
 
     /// Processes lines and mappings in the order of time where timestamps are finer than seconds, as `penlogd` would have live.
