@@ -120,6 +120,21 @@ struct PendingText {
     used: Option<Sender<UsedBatch>>,
 }
 
+impl PendingText {
+    /// Returns the oldest blocks whose lines are all written to the reader.
+    #[cold]
+    fn return_written(&mut self) {
+        while let Some((_, 0)) = self.blocks.front() {
+            let used = self.blocks.pop_front();
+            self.first += 1;
+            if let (Some(reader), Some((block, _))) = (&self.used, used) {
+                // A reader that has ended needs nothing back.
+                let _ = reader.send(UsedBatch::Text(block));
+            }
+        }
+    }
+}
+
 /// Writes lines as they come.
 pub(crate) struct LineWriter<'a> {
     config: &'a MergeConfig,
@@ -201,25 +216,22 @@ impl<'a> LineWriter<'a> {
         let server = ServerName::Typed(&self.config.servers[log.server].name);
         let decided = LineRewrite { text: line, client: place.client, verdict, server };
         let written = self.rewriter.write(&decided, &mut self.output.buf);
-        let label = &self.labels[log.server];
-        if let Some(explain) = &mut self.explain {
-            let why = why.as_deref().filter(|_| self.config.candidates);
-            written.explain(label, why, &mut explain.buf);
-            explain.pass_on()?;
-        }
-        if let Some(why) = why.filter(|why| why.is_asked) {
-            let number = self.written.lines + 1;
-            self.written.answers.extend(answer(number, &decided, &written, label, &why));
+        if self.explain.is_some() || why.is_some() {
+            let label = &self.labels[log.server];
+            if let Some(explain) = &mut self.explain {
+                let why = why.as_deref().filter(|_| self.config.candidates);
+                written.explain(label, why, &mut explain.buf);
+                explain.pass_on()?;
+            }
+            if let Some(why) = why.filter(|why| why.is_asked) {
+                let number = self.written.lines + 1;
+                self.written.answers.extend(answer(number, &decided, &written, label, &why));
+            }
         }
         self.written.lines += 1;
         text.1 -= 1;
-        while let Some((_, 0)) = log.blocks.front() {
-            let used = log.blocks.pop_front();
-            log.first += 1;
-            if let (Some(reader), Some((block, _))) = (&log.used, used) {
-                // A reader that has ended needs nothing back.
-                let _ = reader.send(UsedBatch::Text(block));
-            }
+        if text.1 == 0 {
+            log.return_written();
         }
         self.output.pass_on()
     }
