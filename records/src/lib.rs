@@ -36,7 +36,7 @@ pub mod privacy;
 pub mod request;
 pub mod request_id;
 pub mod rewrite;
-mod scan;
+pub mod scan;
 pub mod server_alias;
 pub mod shipment;
 pub mod time;

@@ -57,6 +57,69 @@ fn places(byte: u8, window: &[u8; WINDOW]) -> u64 {
     chunks.iter().rev().fold(0, |places, chunk| places << STEP | u64::from(equal(chunk, byte)))
 }
 
+/// The places of a byte in a text, one after the other. Finds all places in a window of the text at once, because
+/// lines and fields are so short that a search for each place would cost more.
+#[derive(Clone, Debug)]
+pub struct BytePlaces<'a, const BYTE: u8> {
+    text: &'a [u8],
+    /// Places ahead in the window, a bit for each byte.
+    ahead: u64,
+    /// Offset of the window.
+    window: usize,
+}
+
+impl<'a, const BYTE: u8> BytePlaces<'a, BYTE> {
+    /// Starts at `from`.
+    #[inline]
+    #[must_use]
+    pub fn new(text: &'a [u8], from: usize) -> Self {
+        Self { text, ahead: window(BYTE, text, from), window: from }
+    }
+
+    /// Goes on at `from`, which is behind the last place.
+    #[inline]
+    pub(crate) fn skip_to(&mut self, from: usize) {
+        let skipped = from.saturating_sub(self.window);
+        if skipped >= WINDOW {
+            self.window += skipped - skipped % WINDOW;
+            self.ahead = window(BYTE, self.text, self.window);
+        }
+        self.ahead &= u64::MAX << (skipped % WINDOW);
+    }
+}
+
+impl<const BYTE: u8> Iterator for BytePlaces<'_, BYTE> {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        while self.ahead == 0 {
+            self.window += WINDOW;
+            if self.window >= self.text.len() {
+                return None;
+            }
+            self.ahead = window(BYTE, self.text, self.window);
+        }
+        let at = self.window + self.ahead.trailing_zeros() as usize;
+        self.ahead &= self.ahead - 1;
+        Some(at)
+    }
+}
+
+/// Whether `byte` is in `text`. Nearly always it is not, so an early return would not pay.
+#[inline]
+pub(crate) fn contains(byte: u8, text: &[u8]) -> bool {
+    let (chunks, tail) = text.as_chunks::<STEP>();
+    let wanted = u8x16::splat(byte);
+    let equal = |chunk: &[u8; STEP]| u8x16::new(*chunk).cmp_eq(wanted);
+    let found = chunks.iter().fold(u8x16::ZERO, |found, chunk| found | equal(chunk));
+    match text.last_chunk() {
+        // Some bytes are compared for the second time.
+        Some(last) => (found | equal(last)).move_mask() != 0,
+        None => tail.contains(&byte),
+    }
+}
+
 /// Whether `text` is printable ASCII without a backslash (or DEL, which is harmless), so that it
 /// needs no unescaping, cut or replacement.
 #[inline]
@@ -136,6 +199,27 @@ mod tests {
         }
 
         #[test]
+        fn places_come_in_order_and_can_be_skipped(
+            text in vec(prop_oneof![Just(b'a'), Just(b'"'), any::<u8>()], 0..300),
+            from in 0..310_usize,
+            skips in vec((0..5_usize, 0..150_usize), 0..4),
+        ) {
+            let mut places = BytePlaces::<b'"'>::new(&text, from);
+            let mut from = from;
+            let slow = |from: usize| (from..text.len()).find(|&at| text[at] == b'"');
+            for (some, skipped) in skips {
+                for _ in 0..some {
+                    let place = slow(from);
+                    prop_assert_eq!(places.next(), place);
+                    from = place.map_or(text.len(), |place| place + 1);
+                }
+                from += skipped;
+                places.skip_to(from);
+            }
+            prop_assert_eq!(places.next(), slow(from));
+        }
+
+        #[test]
         fn a_short_number_is_its_digits(
             digits in vec(b'0'..=b'9', 0..9),
             end in any::<u8>().prop_filter("no digit", |end| !end.is_ascii_digit()),
@@ -176,6 +260,7 @@ mod tests {
             for text in [&text, &long] {
                 let expected = text.get(from..).and_then(|rest| memchr::memchr(byte, rest));
                 prop_assert_eq!(find(byte, text, from), expected.map(|at| from + at));
+                prop_assert_eq!(contains(byte, text), text.contains(&byte));
             }
         }
     }

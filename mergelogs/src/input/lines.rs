@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 
+use pen_records::scan::BytePlaces;
+
 /// The longest line kept in one piece.
 pub(crate) const LONGEST: usize = 1 << 20;
 
@@ -31,14 +33,14 @@ impl TextBlock {
 
 /// The spans of a text's lines, without line feeds.
 pub(crate) struct LineSpans<'a> {
-    ends: memchr::Memchr<'a>,
+    ends: BytePlaces<'a, b'\n'>,
     start: usize,
     filled: usize,
 }
 
 impl<'a> LineSpans<'a> {
     pub(crate) fn new(text: &'a [u8]) -> Self {
-        Self { ends: memchr::memchr_iter(b'\n', text), start: 0, filled: text.len() }
+        Self { ends: BytePlaces::new(text, 0), start: 0, filled: text.len() }
     }
 
     /// Where the next line begins.
@@ -50,6 +52,7 @@ impl<'a> LineSpans<'a> {
 impl Iterator for LineSpans<'_> {
     type Item = (usize, usize);
 
+    #[inline]
     fn next(&mut self) -> Option<(usize, usize)> {
         let start = self.start;
         if let Some(end) = self.ends.next() {

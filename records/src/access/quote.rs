@@ -1,46 +1,29 @@
 //! The end of quoted text: `"…"` with `\"` and `\\` inside, as Apache and nginx write it.
 
 use super::{Expected, LineError, LineSpan};
-use crate::scan;
+use crate::scan::BytePlaces;
 
-/// Scans a line for quotes. Finds all quotes in a window of the line at once, because fields are so
-/// short that a search for each would cost more.
+/// Scans a line for quotes.
 pub(super) struct QuoteScanner<'a> {
     body: &'a [u8],
-    /// Quotes ahead in the window, a bit for each byte.
-    ahead: u64,
-    /// Offset of the window.
-    window: usize,
+    quotes: BytePlaces<'a, b'"'>,
 }
 
 impl<'a> QuoteScanner<'a> {
     /// Starts scanning at `from`.
     #[inline]
     pub(super) fn new(body: &'a [u8], from: usize) -> Self {
-        Self { body, ahead: scan::window(b'"', body, from), window: from }
-    }
-
-    #[inline]
-    fn next(&mut self) -> Option<usize> {
-        while self.ahead == 0 {
-            self.window += scan::WINDOW;
-            if self.window >= self.body.len() {
-                return None;
-            }
-            self.ahead = scan::window(b'"', self.body, self.window);
-        }
-        let at = self.window + self.ahead.trailing_zeros() as usize;
-        self.ahead &= self.ahead - 1;
-        Some(at)
+        Self { body, quotes: BytePlaces::new(body, from) }
     }
 
     /// Finds the quote that ends a field that began at `from`: unescaped, with a space or the end
     /// of the line behind. Skips all quotes before.
-    #[inline]
+    #[inline(always)]
     pub(super) fn closing(&mut self, from: usize) -> Option<usize> {
+        self.quotes.skip_to(from);
         loop {
-            let at = self.next()?;
-            if at < from || !matches!(self.body.get(at + 1), None | Some(b' ')) {
+            let at = self.quotes.next()?;
+            if !matches!(self.body.get(at + 1), None | Some(b' ')) {
                 continue;
             }
             // A byte before the quote exists: at least the opening quote.
@@ -53,7 +36,7 @@ impl<'a> QuoteScanner<'a> {
 
     /// Parses SP and a quoted field; `None` if no field begins at `at`, an error if the quote is
     /// not closed.
-    #[inline]
+    #[inline(always)]
     pub(super) fn field(&mut self, at: usize) -> Result<Option<LineSpan>, LineError> {
         match self.body.get(at..) {
             Some([b' ', b'"', ..]) => {}

@@ -259,7 +259,7 @@ fn logged_hash(text: &[u8]) -> u32 {
     if text.is_empty() {
         return ABSENT;
     }
-    if scan::find(b'\\', text, 0).is_none() { text_hash(text) } else { unescaped_hash(text) }
+    if scan::contains(b'\\', text) { unescaped_hash(text) } else { text_hash(text) }
 }
 
 #[cold]

@@ -154,8 +154,8 @@ impl AccessJob {
         }
         end.with_port += u64::from(found.peer_port.is_some());
         (place.client, place.in_doubt) = (Some(found.client), clock.in_doubt);
-        let line = LoggedLine::new(text, found, self.cuts, self.server, *last);
-        let mut parsed = ParsedLine { line, place };
+        let mut parsed =
+            ParsedLine { line: LoggedLine::new(text, found, self.cuts, self.server, *last), place };
         if self.lacks_protocol {
             parsed.line = parsed.line.ignoring_protocol(text, found, self.cuts);
         }
