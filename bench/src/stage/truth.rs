@@ -15,10 +15,11 @@ use crate::{ActionError, Doing};
 /// The lines that the web servers wrote, each with the client that asked.
 ///
 /// Lines that are alike but for the client are told apart by their order: see [`AlikeLines`].
-/// A server's number shows in the size of its answers: alike are only lines of one server.
+/// A server's number shows in the size of its answers, but answers without a body are alike at all servers.
 #[derive(Debug, Default)]
 pub struct Truth {
     lines: usize,
+    servers: usize,
     clients: [Clients; 4],
 }
 
@@ -35,8 +36,18 @@ pub enum TruthText {
     ByHost,
 }
 
-/// By the text of a line, who asked, once for each such line.
-type Clients = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+/// By the text of a line, who asked.
+type Clients = HashMap<Vec<u8>, AlikeClients>;
+
+/// The clients of lines that are alike, once for each line.
+#[derive(Debug, Default)]
+struct AlikeClients {
+    clients: Vec<Vec<u8>>,
+    /// The server that wrote the last of them.
+    server: usize,
+    /// Whether several servers wrote such lines, which then have no order in common.
+    is_of_several: bool,
+}
 
 /// A client as a merged log names it, and how sure that is.
 type Said<'a> = (&'a [u8], &'a Mark);
@@ -75,11 +86,14 @@ impl Truth {
                 (TruthText::ByHost, if is_first { text } else { common }.to_vec()),
             ];
             for (kind, text) in texts {
-                let clients = &mut self.clients[kind as usize];
-                clients.entry(text).or_default().push(client.to_vec());
+                let alike = self.clients[kind as usize].entry(text).or_default();
+                alike.is_of_several |= !alike.clients.is_empty() && alike.server != self.servers;
+                alike.server = self.servers;
+                alike.clients.push(client.to_vec());
             }
             self.lines += 1;
         }
+        self.servers += 1;
         Ok(())
     }
 
@@ -116,10 +130,11 @@ impl Truth {
             said.entry(text).or_default().push((client, mark));
         }
         for (text, lines) in said {
-            let Some(clients) = truth.get(text) else {
+            let Some(AlikeClients { clients, is_of_several, .. }) = truth.get(text) else {
                 score.strange += lines.len();
                 continue;
             };
+            let alike = if *is_of_several { AlikeLines::AsSet } else { alike };
             let names: Vec<(&[u8], bool)> =
                 lines.iter().map(|(client, mark)| (*client, rank(&mark.certainty) == 0)).collect();
             let rights = alike.rights(&names, clients);
@@ -297,14 +312,48 @@ fn rank(certainty: &[u8]) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use pen_testing::TempFolder;
+
     use super::*;
+
+    fn alike(clients: &[&[u8]]) -> AlikeClients {
+        let clients = clients.iter().map(|client| client.to_vec()).collect();
+        AlikeClients { clients, ..AlikeClients::default() }
+    }
+
+    #[test]
+    fn alike_lines_of_several_servers_count_in_any_order() {
+        let folder = TempFolder::new();
+        let mut truth = Truth::default();
+        for (server, client) in [("web1", 1), ("web2", 2)] {
+            let path = folder.join(server);
+            let own = if server == "web1" { 10 } else { 20 };
+            let lines = [(client, "x"), (3, server), (own, server)].map(|(client, page)| {
+                format!(
+                    "127.1.0.{client} r1 40100 127.0.0.1 - - [t] \"{page}\" 304 0 \"-\" \"a\"\n"
+                )
+            });
+            fs::write(&path, lines.concat()).unwrap();
+            truth.add(&path).unwrap();
+        }
+        let merged = |clients: [u8; 6]| {
+            let pages = ["x", "x", "web1", "web1", "web2", "web2"];
+            let lines = clients.iter().zip(pages).map(|(client, page)| {
+                format!("127.1.0.{client} - - [t] \"{page}\" 304 0 \"-\" \"a\"\n")
+            });
+            lines.collect::<String>()
+        };
+        let right = |clients| truth.score(merged(clients).as_bytes(), None).right;
+        assert_eq!(right([1, 2, 3, 10, 3, 20]), 6);
+        assert_eq!(right([2, 1, 3, 10, 3, 20]), 6, "those of two servers");
+        assert_eq!(right([1, 2, 10, 3, 3, 20]), 4, "those of one server");
+    }
 
     #[test]
     fn lines_that_are_lost_doubled_or_strange_are_counted() {
         let mut truth = Truth { lines: 3, ..Truth::default() };
-        truth.clients[0]
-            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
-        truth.clients[0].insert(b" - y".to_vec(), vec![b"127.1.0.3".to_vec()]);
+        truth.clients[0].insert(b" - x".to_vec(), alike(&[b"127.1.0.1", b"127.1.0.2"]));
+        truth.clients[0].insert(b" - y".to_vec(), alike(&[b"127.1.0.3"]));
         let score = truth.score(b"127.1.0.2 - x\n127.1.0.2 - x\n127.1.0.1 - x\npiece\n", None);
         assert_eq!((score.right, score.written, score.lost()), (1, 2, 1));
         assert_eq!((score.doubled, score.strange), (1, 1));
@@ -313,8 +362,7 @@ mod tests {
     #[test]
     fn certainty_is_counted_line_by_line() {
         let mut truth = Truth { lines: 2, ..Truth::default() };
-        truth.clients[0]
-            .insert(b" - x".to_vec(), vec![b"127.1.0.1".to_vec(), b"127.1.0.2".to_vec()]);
+        truth.clients[0].insert(b" - x".to_vec(), alike(&[b"127.1.0.1", b"127.1.0.2"]));
         let marks = [&b"likely\tonly\t0.873\t2"[..], b"certain\tonly\t1.000\t1"].map(mark);
         let score = truth.score(b"127.1.0.1 - x\n127.1.0.1 - x\n", Some(&marks));
         assert_eq!((score.certain, score.certain_wrong), (1, 1));
