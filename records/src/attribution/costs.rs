@@ -157,35 +157,11 @@ pub(crate) const GROUP_SCAN: usize = 64;
 /// Most candidates of a single-line match.
 pub(crate) const SINGLE_CANDIDATES: usize = 32;
 
-/// Crossing cost from which a server counts as answering in order, so that the first mapping is taken.
-pub(crate) const IN_ORDER: i64 = 1_400;
-
-/// Lines for each line that is watched for the order of answers.
-pub(crate) const ORDER_WATCHED: u64 = 4;
-
 /// How much cheaper the best mapping of a single-line match must be than every rival of another client.
 pub(crate) const SINGLE_LEAD: i64 = 2_500;
 
 /// Cost, beside the rarity of the User-Agent, of a client that usually has another User-Agent.
 pub(crate) const OTHER_AGENT: i64 = 3_000;
-
-/// Probability of a deferred mapping, taken because all candidates are reserved. Such a choice uses
-/// up the leftovers of an earlier mistake, and is seldom right.
-pub(crate) const LEFTOVER_PROBABILITY: u16 = 50;
-
-// Assignment window: lines and mappings of a group together.
-
-/// Most lines that are decided together.
-pub(crate) const WINDOW_LINES: usize = 8;
-
-/// Most mappings over which lines are decided together.
-pub(crate) const WINDOW_MAPPINGS: usize = 16;
-
-/// Most lines decided by one assignment where a group has more lines than the window holds.
-pub(crate) const WINDOW_DECIDED: usize = 6;
-
-/// Cost of skipping a mapping: one in some hundred is never answered.
-pub(crate) const MAPPING_SKIPPED: i64 = 3_000;
 
 /// Weight of crossing two exchanges where stamps are fine: delays say what is likely.
 pub(crate) const CROSSED_FINE: f64 = 0.5;
@@ -195,10 +171,6 @@ pub(crate) const ASKED_AFTER: i64 = 20_000;
 
 /// Cost of a request that was asked after the line.
 pub(crate) const ASKED_TOO_LATE: i64 = 6_000;
-
-/// Seconds by which answers to requests of one stamp of a whole second may be late: the closer such requests are, the
-/// more of their lines are crossed.
-pub(crate) const CROSSED_WITHIN: f64 = 0.05;
 
 /// Pairs of lines that are logged in the order of the ends of their exchanges, before any was seen.
 pub(crate) const STRAIGHT_AT_FIRST: f64 = 30.0;
@@ -224,53 +196,37 @@ pub(crate) const STAMPED_UNKNOWN: i64 = 4_000;
 /// Cost of an exchange without a record of the end, which may be lost.
 pub(crate) const END_UNSEEN: i64 = 4_000;
 
-/// Highest cost of two User-Agents at which a pair of lines shows the order of answers.
-pub(crate) const ORDER_AGENTS: i32 = 2_000;
+// Lines and mappings that tell only when a request was asked.
 
-/// How much dearer the exchanged User-Agents must be for the same.
-pub(crate) const ORDER_AGENTS_LEAD: i32 = 5_000;
+/// Most lines that are weighed together.
+pub(crate) const ASKED_LINES: usize = 16;
 
-/// Crossing cost below which order is no evidence, and the cheapest assignment is taken.
-pub(crate) const ORDER_FREE: i64 = 700;
+/// Lines behind those that are decided together.
+pub(crate) const ASKED_AHEAD: usize = 4;
 
-/// How many places later than its own a line may take a mapping where a server keeps order.
-pub(crate) const PLACES_AHEAD: usize = 7;
-
-/// How many places earlier.
-pub(crate) const PLACES_BEHIND: usize = 3;
-
-/// Cost of a line without a mapping, where mappings are seldom missing.
-pub(crate) const LINE_UNMATCHED: i64 = 22_000;
-
-/// How much that cost falls for each doubling of the share of missing mappings beyond one in 1,000.
-pub(crate) const LINE_UNMATCHED_STEP: i64 = 1_800;
-
-// Lines of which most are missing, and mappings that tell only when a request was asked.
-
-/// Least share of mappings without a line from which order tells little.
-pub(crate) const ASKED_LEFT_LEAST: f64 = 0.5;
-
-/// The same where stamps have whole seconds.
-pub(crate) const ASKED_LEFT_COARSE: f64 = 0.85;
+/// Most lines that are decided together.
+pub(crate) const ASKED_DECIDED: usize = 8;
 
 /// Most mappings of a group behind its first line that lines are weighed with at once.
 pub(crate) const ASKED_YOUNGER: usize = 24;
 
 /// Most mappings before the first line.
-pub(crate) const ASKED_OLDER: usize = 24;
+pub(crate) const ASKED_OLDER: usize = 32;
 
-/// Cost of a delay from which a line hardly has an older mapping: one in 3,000.
+/// Cost of delay or place from which a line hardly has an older mapping: one in 3,000.
 pub(crate) const ASKED_DEAR: i64 = 8_000;
-
-/// Before delays are known: microseconds after a request from which a line is less and less likely, half as likely
-/// for each doubling.
-pub(crate) const UNORDERED_AT_FIRST: u64 = 20_000;
 
 /// Probability of a line without a mapping from which it counts as one.
 pub(crate) const ALONE_CLEARLY: f64 = 0.9;
 
-/// Rounds after which shares change by less than one in a hundred.
-pub(crate) const MATCHING_ROUNDS: usize = 12;
+/// Most rounds in which shares are found.
+pub(crate) const MATCHING_ROUNDS: usize = 40;
+
+/// Change of all shares below which there are no more rounds.
+pub(crate) const MATCHING_CHANGE: f64 = 0.003;
+
+/// Least weight of a pair, as a part of the best of its line.
+pub(crate) const MATCHING_LEAST: f64 = 1e-4;
 
 /// The least part of a share that is not sure: it keeps weights within bounds.
 pub(crate) const MATCHING_REST: f64 = 1e-6;
@@ -278,20 +234,65 @@ pub(crate) const MATCHING_REST: f64 = 1e-6;
 /// Share of a pair from which its mapping is taken and no candidate of other lines.
 pub(crate) const CLAIMED_WHOLE: f64 = 0.98;
 
+/// How much less a mapping is preferred that an earlier line has, but in doubt.
+pub(crate) const NAMED_AGAIN: f64 = 0.9;
+
 /// Probability that a mapping's line is still to come from which it is no candidate any more.
-pub(crate) const CLAIMED_LEAST: f32 = 0.03;
+pub(crate) const CLAIMED_LEAST: f64 = 0.03;
 
-/// Share of other candidates up to which a pair teaches delays.
-pub(crate) const TEACHES_BESIDE: f32 = 0.1;
+/// Certain pairs whose median is the usual place.
+pub(crate) const PLACES_RECENT: usize = 7;
 
-/// Mappings, or lines, at which both counts are halved.
-pub(crate) const FLOW_FADE_AT: f64 = 2_048.0;
+/// Certain pairs from which the usual place is known.
+pub(crate) const PLACES_KNOWN_AFTER: usize = 7;
 
-/// Mappings, or lines, from which it tells something that there are fewer of the others.
-pub(crate) const FLOW_KNOWN_AFTER: f64 = 200.0;
+/// Certain pairs after which costs are found anew at first.
+pub(crate) const PLACES_REBUILT_AFTER: u32 = 8;
 
-/// The part by which there may be fewer by chance.
-pub(crate) const FLOW_CHANCE: f64 = 0.1;
+/// What is expected of places before any pair was seen: as many pairs, and how many places these are off on average.
+pub(crate) const PLACES_AT_FIRST: (f64, f64) = (4.0, 1.5);
+
+/// Lines that a second may have more or fewer than mappings by chance; and one more for so many lines of a second.
+pub(crate) const LEAD_BY_CHANCE: i64 = 12;
+pub(crate) const LEAD_LINES: f64 = 50.0;
+
+/// Pairs of certain pairs whose lines are in the order of their mappings, before any was seen.
+pub(crate) const PLACES_STRAIGHT_AT_FIRST: f64 = 8.0;
+
+/// Pairs that are not, of mappings next to each other; half as many for each two doublings of the gap.
+pub(crate) const PLACES_CROSSED_AT_FIRST: f64 = 1.0;
+
+/// Order tells more than fine stamps if of mappings so many places from each other, fewer lines are crossed than this
+/// part of the others.
+pub(crate) const PLACES_STRICT: i64 = 2;
+pub(crate) const PLACES_CROSSED_STRICTLY: f64 = 0.1;
+
+/// Most that a place costs: places may have moved.
+pub(crate) const PLACES_LOST: i64 = 7_000;
+
+/// Cost of each place off the first places of a group, before places are known.
+pub(crate) const PLACE_AT_FIRST: i64 = 200;
+
+/// Most that such a place costs.
+pub(crate) const PLACE_AT_FIRST_MOST: i64 = 4_000;
+
+/// Share of mappings without a line from which places tell nothing.
+pub(crate) const PLACES_DRIFT: f64 = 0.25;
+
+/// Share of a pair from which it teaches places and delays if it is far from all others.
+pub(crate) const FAR_TEACHES: f64 = 0.95;
+
+/// Places from all others of the group at which a pair is hardly in doubt, whatever the order of lines.
+pub(crate) const PLACES_FAR: u64 = 24;
+
+/// Share of other candidates up to which a pair teaches delays and places.
+pub(crate) const TEACHES_BESIDE: f64 = 0.1;
+
+/// Certain pairs at which all counts are halved.
+pub(crate) const PLACES_FADE_AT: u32 = 4_096;
+
+/// How many pairs a place counts in which none was seen.
+pub(crate) const PLACES_UNSEEN: f64 = 0.02;
 
 // Alignment of a group's lines and mappings.
 
@@ -304,8 +305,9 @@ pub(crate) const LATTICE_MAPPINGS: usize = 32;
 /// Lines of a group that are looked at for those of one file.
 pub(crate) const LATTICE_SCAN_LINES: usize = 64;
 
-/// Before delays are known: microseconds after a request from which a line is less and less likely.
-pub(crate) const ASKED_AT_FIRST: u64 = 200_000;
+/// Before delays are known: microseconds after a request from which a line is less and less likely, half as likely
+/// for each doubling.
+pub(crate) const ASKED_AT_FIRST: u64 = 20_000;
 
 /// Most lines decided by one alignment where a group has more lines.
 pub(crate) const LATTICE_DECIDED: usize = 8;
@@ -334,8 +336,14 @@ pub(crate) const LEFT_OVER_AT_FIRST: (f64, f64) = (1.0, 400.0);
 /// Left-over and taken mappings at which both counts are halved.
 pub(crate) const LEFT_OVER_FADE_AT: f64 = 512.0;
 
-/// Share of left-over mappings from which they are usual.
-pub(crate) const LEFT_OVER_USUAL: f64 = 0.1;
+/// Mappings, or lines, at which both counts are halved.
+pub(crate) const FLOW_FADE_AT: f64 = 2_048.0;
+
+/// Mappings, or lines, from which it tells something that there are fewer of the others.
+pub(crate) const FLOW_KNOWN_AFTER: f64 = 200.0;
+
+/// The part by which there may be fewer by chance.
+pub(crate) const FLOW_CHANCE: f64 = 0.1;
 
 /// Share that is taken off where both mappings are left over and lines without one.
 pub(crate) const LEFT_OVER_BOTH: f64 = 0.9;
@@ -654,20 +662,6 @@ pub(crate) const FALLBACK_AGENTS: usize = 256;
 
 /// Microseconds between two lines of one read; with coarse stamps, the same stamp.
 pub(crate) const FALLBACK_NEAR: i64 = 5_000;
-
-// Order of answers.
-
-/// Crossings observed before any was, in thousandths.
-pub(crate) const ORDER_SEEN_AT_FIRST: i64 = 500;
-
-/// Crossings expected by chance before any was, in thousandths: ten times the observed ones.
-pub(crate) const ORDER_EXPECTED_AT_FIRST: i64 = 5_000;
-
-/// Crossing cost that follows from these two; a test holds it.
-pub(crate) const ORDER_COST_AT_FIRST: i64 = 2_252;
-
-/// Expected crossings, in thousandths, at which both counts are halved.
-pub(crate) const ORDER_FADE_AT: i64 = 100_000;
 
 // Agreement of status and size.
 

@@ -296,6 +296,8 @@ pub(crate) struct HeldLine {
     /// The peer's port.
     pub(crate) peer: Option<NonZeroU16>,
     pub(crate) resolution: Resolution,
+    /// Its number among the lines of the server.
+    pub(crate) place: OrderPlace,
 }
 
 impl HeldLine {
@@ -316,6 +318,7 @@ impl HeldLine {
             shown: line.shown,
             peer: line.peer_port.and_then(NonZeroU16::new),
             resolution: line.resolution,
+            place: OrderPlace::FIRST,
         }
     }
 }
@@ -359,9 +362,23 @@ impl LineNumber {
     pub(crate) fn since(self, first: Self) -> Option<usize> {
         usize::try_from(self.0.get().checked_sub(first.0.get())?).ok()
     }
+}
 
-    pub(crate) const fn get(self) -> u64 {
-        self.0.get()
+/// The number of a mapping or a line of a server, wrapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrderPlace(pub(crate) u32);
+
+impl OrderPlace {
+    /// Before the first.
+    pub(crate) const FIRST: Self = Self(0);
+
+    pub(crate) const fn next(self) -> Self {
+        Self(self.0.wrapping_add(1))
+    }
+
+    /// Returns how many places later this is.
+    pub(crate) const fn after(self, other: Self) -> i64 {
+        self.0.wrapping_sub(other.0).cast_signed() as i64
     }
 }
 

@@ -1,4 +1,4 @@
-//! Converts costs, in thousandths of a natural logarithm, to weights and chances.
+//! Converts costs, in thousandths of a natural logarithm, to weights.
 
 use crate::attribution::costs;
 
@@ -13,11 +13,4 @@ pub(crate) fn weight(cost: i64) -> u64 {
     let (whole, part) = (halvings >> 10, halvings & 1_023);
     // Between two powers of two the curve is close to a straight line.
     ((1 << 16) - (part << 5)) >> whole
-}
-
-/// Returns the chance, in thousandths, of an event `against` dearer than the opposite event.
-pub(crate) fn chance(against: i64) -> i64 {
-    let odds = weight(against.abs());
-    let rarer = i64::try_from(odds * 1_000 / (odds + (1 << 16))).unwrap_or(0);
-    if against >= 0 { rarer } else { 1_000 - rarer }
 }

@@ -147,7 +147,7 @@ impl<T> Attributor<T> {
         self.lines += 1;
         let with_port = self.with_shared_port(logged);
         let logged = with_port.as_ref().unwrap_or(logged);
-        let line = HeldLine::new(logged);
+        let mut line = HeldLine::new(logged);
         self.learnt.profiles.count(line.user_agent);
         if line.host.is_some()
             && let Some(server) = self.learnt.servers.get_mut(line.server as usize)
@@ -156,9 +156,11 @@ impl<T> Attributor<T> {
         }
         let state = self.state_of(logged, &line);
         if let (false, Some(server)) =
-            (matches!(state, LineState::Direct), self.learnt.servers.get_mut(line.server as usize))
+            (matches!(state, LineState::Direct), self.memory.servers.get_mut(line.server as usize))
         {
-            server.flows.count_line(line.time);
+            server.lines = server.lines.next();
+            self.learnt.servers[line.server as usize].flows.count_line(line.time);
+            line.place = server.lines;
         }
         self.queue.push(payload, line, self.held_from(line.time), state);
     }

@@ -5,12 +5,9 @@
 //! as the server's lines agree in them; the User-Agent; and where the exchange ended against the exchange of
 //! the line that was logged before. Mappings that are left over cost as much as they are rare at the server.
 
-use super::assign::OtherCosts;
+use super::lattice::refill;
 use super::pair;
-use super::window::{
-    DecisionWindow, WindowLine, WindowMapping, WindowStanding, confidence, is_doubtful, learn,
-    probability,
-};
+use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding};
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::end_order::SureEnd;
@@ -18,9 +15,9 @@ use crate::attribution::learnt::server::LearntServer;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::ExchangeFacts;
-use crate::attribution::memory::mappings::{GroupSlot, RequestGroup, WaitingMapping};
+use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
-use crate::attribution::verdict::{Certainty, LineVerdict};
+use crate::attribution::verdict::LineVerdict;
 use crate::time::{Resolution, Timestamp};
 
 /// Decides the oldest held line by the shares of all alignments of the group's lines with its mappings.
@@ -36,7 +33,6 @@ pub(super) fn decide<T>(
     let server = &mut learnt.servers[window.lines[0].line.server as usize];
     pairs.for_each(|(one, later)| server.stamped.learn_order(&one.line, &later.line));
     window.weigh_in_order(memory, learnt, group);
-    window.watch_order(learnt);
     let most = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
     window.lattice.solve(most);
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
@@ -49,12 +45,10 @@ pub(super) fn decide<T>(
             let verdict = window.leave_unmatched(memory, group, next);
             return EarlyVerdict { verdict, ended: None };
         };
-        // User-Agents tell equal lines apart, unless they are equal, too.
-        let is_by_order = line.user_agent.is_none() || window.mappings[chosen].facts.is_some();
-        let before = if is_by_order { before } else { 0 };
         let doubted = learnt.servers[server].doubt_order(share, before);
         let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
         let verdict = if doubted < share { verdict.in_doubt(doubted) } else { verdict };
+        window.mappings[chosen].standing = WindowStanding::Taken;
         let mapping = &window.mappings[chosen];
         let is_ended = mapping.facts.is_some() && !mapping.deferred;
         let mut ended = None;
@@ -109,10 +103,7 @@ impl DecisionWindow {
         let oldest = first.time.offset_by(-server.longest_end(&first));
         let fresh = memory.mappings.fresh(group).take(costs::LATTICE_SCAN);
         let old = fresh.take_while(|&it| memory.mappings.get(it).time < oldest).count();
-        // Before delays are known, mappings of classic records are taken in order.
-        let of_exchanges = memory.mappings.group(group).of_exchanges;
-        let skips = has_fresh && (of_exchanges || server.delays.is_settled());
-        let left_out = if skips { old.saturating_sub(costs::LATTICE_OLD) } else { 0 };
+        let left_out = if has_fresh { old.saturating_sub(costs::LATTICE_OLD) } else { 0 };
         self.complete &= left_out == 0;
         let candidates = memory.mappings.candidates(group).skip(left_out);
         for (step, mapping) in candidates.enumerate() {
@@ -174,19 +165,15 @@ impl DecisionWindow {
     /// Sets the weights of all parts of an alignment.
     fn weigh_in_order(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let server = &learnt.servers[self.lines[0].line.server as usize];
-        self.costs.reset(self.lines.len(), self.mappings.iter().map(|_| 0), OtherCosts::default());
+        let cells = self.lines.len() * self.mappings.len();
+        refill(&mut self.costs, cells, costs::LATTICE_WORST);
         self.lattice.reset(self.lines.len(), self.ordered);
-        self.rarities.clear();
-        let agents = self.lines.iter().map(|it| it.line.user_agent);
-        self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
         self.weigh_pairs(memory, learnt, group);
-        self.weigh_mappings(memory, server, group);
-        let of_exchanges = memory.mappings.group(group).of_exchanges;
+        self.weigh_mappings(memory, server);
         let alone = server.alone_cost();
         for row in 0..self.lines.len() {
-            let surprise = if of_exchanges { 0 } else { i64::from(self.rarities[row].surprise) };
             let others = (self.ordered..self.mappings.len()).map(|place| self.weight(row, place));
-            let weight = others.sum::<f64>() + self.lattice.weight(alone + surprise);
+            let weight = others.sum::<f64>() + self.lattice.weight(alone);
             self.lattice.set_alone(row, weight);
         }
     }
@@ -194,42 +181,39 @@ impl DecisionWindow {
     fn weigh_pairs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let server = &learnt.servers[self.lines[0].line.server as usize];
         let has_fresh = memory.mappings.first_fresh(group).is_some();
-        for (place, mapping) in self.mappings.iter().enumerate() {
+        for place in 0..self.mappings.len() {
+            let mapping = self.mappings[place];
             let waiting = memory.mappings.get(mapping.mapping);
-            let known = mapping.facts.is_none().then(|| learnt.profiles.known(mapping.client_hash));
             let left = mapping.deferred && is_ended(memory, waiting);
-            for (row, (it, rarity)) in self.lines.iter().zip(&self.rarities).enumerate() {
-                let line = &it.line;
+            let more = if left { costs::DEFERRED } else { 0 };
+            let Some(facts) = mapping.facts.map(|facts| memory.exchanges.get(facts)) else {
+                continue;
+            };
+            for row in 0..self.lines.len() {
+                let line = &self.lines[row].line;
                 if pair::cannot_be(memory, server, waiting, line) {
                     continue;
                 }
-                let delay = line.time.micros_since(mapping.time);
-                let cost = match (mapping.facts, &known) {
-                    (Some(facts), _) => {
-                        let facts = memory.exchanges.get(facts);
-                        if facts.ended || has_fresh {
-                            let is_next = row == 0;
-                            cost_of_end(server, facts, line, mapping.time)
-                                + advance_cost(server, facts, line, mapping, is_next)
-                        } else {
-                            server.agreement.cost(facts, line)
-                        }
-                    }
-                    (None, Some(known)) => server.asked_cost(delay) + i64::from(known.cost(rarity)),
-                    (None, None) => 0,
+                let cost = if facts.ended || has_fresh {
+                    cost_of_end(server, facts, line, mapping.time)
+                        + advance_cost(server, facts, line, &mapping, row == 0)
+                } else {
+                    server.agreement.cost(facts, line)
                 };
-                let cost = cost + if left { costs::DEFERRED } else { 0 };
-                self.costs.set(row, place, cost);
-                if place < self.ordered {
-                    self.lattice.set_pair(row, place, cost);
-                }
+                self.set_cost(row, place, cost + more);
             }
         }
     }
 
+    fn set_cost(&mut self, row: usize, place: usize, cost: i64) {
+        self.costs[row * self.mappings.len() + place] = cost;
+        if place < self.ordered {
+            self.lattice.set_pair(row, place, cost);
+        }
+    }
+
     /// Sets the weights of mappings that are left over, still open, or crossed.
-    fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer, group: GroupSlot) {
-        let RequestGroup { of_exchanges, .. } = *memory.mappings.group(group);
+    fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer) {
         let first = self.lines[0].line;
         let is_coarse = first.resolution == Resolution::Second;
         // More lines of the window's last stamp may follow.
@@ -240,13 +224,13 @@ impl DecisionWindow {
             memory.now.max(first.time)
         };
         let horizon = horizon.offset_by(-step);
-        let usual = server.left_over.left(0.0);
+        let usual = server.left_over();
         let count = |lines: usize| f64::from(u32::try_from(lines).unwrap_or(u32::MAX));
         let to_others = count(self.others.len()) / count(self.others.len() + self.lines.len());
         for place in 0..self.ordered {
             let mapping = &self.mappings[place];
             let waited = horizon.micros_since(mapping.time);
-            let saved = if of_exchanges && is_coarse {
+            let saved = if is_coarse {
                 server.span_of_ends(&first).saved(waited)
             } else {
                 server.delays.saved(waited)
@@ -280,7 +264,7 @@ impl DecisionWindow {
     ) -> f64 {
         let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
         let (Some(first), Some(second)) = (one.facts, other.facts) else {
-            return self.crossed_requests(server, place, is_coarse);
+            return 0.0;
         };
         if !is_coarse && server.delays.is_settled() {
             return costs::CROSSED_FINE;
@@ -290,30 +274,9 @@ impl DecisionWindow {
         server.end_order.crossed(gap, asked(second) < asked(first))
     }
 
-    /// Returns the weight of crossing a mapping without an end with the next.
-    fn crossed_requests(&self, server: &LearntServer, place: usize, is_coarse: bool) -> f64 {
-        let learnt = self.lattice.weight(server.order.crossing_cost());
-        if self.lines[0].line.user_agent.is_some() {
-            return learnt;
-        }
-        // Nothing in the lines tells how strictly the server keeps the order.
-        let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
-        if one.resolution != Resolution::Second && !is_coarse {
-            return if server.delays.is_settled() { costs::CROSSED_FINE } else { learnt };
-        }
-        if one.time != other.time {
-            return learnt;
-        }
-        let stamp = one.time;
-        let equal = self.mappings[..self.ordered].iter().filter(|it| it.time == stamp).count();
-        let equal = f64::from(u32::try_from(equal).unwrap_or(u32::MAX));
-        let crossed = 0.5 * costs::CROSSED_WITHIN / (costs::CROSSED_WITHIN + 1.0 / equal);
-        learnt.max(crossed / (1.0 - crossed))
-    }
-
     /// Returns the weight of a pair by itself.
     fn weight(&self, row: usize, place: usize) -> f64 {
-        let cost = self.costs.of_line(row)[place];
+        let cost = self.costs[row * self.mappings.len() + place];
         if cost < costs::LATTICE_WORST { self.lattice.weight(cost) } else { 0.0 }
     }
 
@@ -325,13 +288,6 @@ impl DecisionWindow {
         self.lattice.share_alone(row) * self.weight(row, place) / self.lattice.alone_weight(row)
     }
 
-    /// Returns the probability that a line has no mapping.
-    fn nobody(&self, row: usize) -> f64 {
-        let alone = self.lattice.share_alone(row);
-        let others = self.ordered..self.mappings.len();
-        alone - others.map(|place| self.share(row, place)).sum::<f64>()
-    }
-
     /// Returns the probability that a line has none of the mappings that earlier lines left.
     fn none_left(&self, row: usize) -> f64 {
         let open = self.mappings.iter().enumerate();
@@ -339,44 +295,11 @@ impl DecisionWindow {
         1.0 - open.map(|(place, _)| self.share(row, place)).sum::<f64>()
     }
 
-    /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
-    fn judge_share(
-        &mut self,
-        memory: &mut Memory,
-        learnt: &mut Learnt,
-        group: GroupSlot,
-        row: usize,
-        chosen: usize,
-        share: u16,
-    ) -> LineVerdict {
-        let line = self.lines[row].line;
-        let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
-        let taken = self.mappings[chosen];
-        let delay = line.time.micros_since(taken.time);
-        let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
-        let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
-        let confidence = confidence((total, same), is_doubtful, fit, share);
-        let by_pair = probability(chosen, &self.mappings, self.costs.of_line(row), 0);
-        if taken.facts.is_some() && confidence.certainty != Certainty::Certain {
-            if share >= learnt.servers[line.server as usize].teaches() {
-                pair::learn_end(memory, learnt, taken.mapping, &line);
-            }
-        } else {
-            learn(memory, learnt, &line, &taken, confidence, by_pair.min(share));
-            let server = &mut learnt.servers[line.server as usize];
-            if taken.facts.is_none() && share >= costs::LATTICE_TEACHES_EARLY {
-                server.delays.learn(delay, line.resolution.max(taken.resolution));
-            }
-        }
-        if !same {
-            self.contest_others(memory, chosen);
-            // What lines of another file could have is not passed over.
-            if self.others.is_empty() {
-                self.pass_over(memory, group, chosen);
-            }
-        }
-        self.mappings[chosen].standing = WindowStanding::Taken;
-        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
+    /// Returns the probability that a line has no mapping.
+    fn nobody(&self, row: usize) -> f64 {
+        let alone = self.lattice.share_alone(row);
+        let others = self.ordered..self.mappings.len();
+        alone - others.map(|place| self.share(row, place)).sum::<f64>()
     }
 }
 

@@ -1,23 +1,22 @@
-//! Lines of which many are missing, and mappings that tell only when a request was asked: the probability that a line
-//! belongs to a mapping, by the share of all ways to give each line of the group a mapping of its own.
+//! Lines and mappings that tell only when a request was asked: the probability that a line belongs to a mapping, by
+//! the share of all ways to give each line of the group a mapping of its own.
 //!
-//! What speaks for a pair is the delay, as learnt from certain pairs, and the User-Agent; order tells nothing. A mapping is
-//! not taken at once by the line that most likely has it: it stays a candidate of later lines, as likely as it is left.
+//! What speaks for a pair is the delay, as learnt from certain pairs; where stamps are too coarse to tell it, the places of
+//! line and mapping in the server's order; and the User-Agent. A mapping is not taken at once by the line that most
+//! likely has it: it stays a candidate of later lines, as likely as it is left.
 
+use super::asked_costs::AskedCosts;
+use super::lattice::refill;
 use super::pair;
-use super::window::{
-    DecisionWindow, WindowLine, WindowMapping, WindowStanding, confidence, is_doubtful,
-};
+use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding};
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
-use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::learnt::user_agents::guess_weight;
-use crate::attribution::line::{HeldLine, LineNumber};
+use crate::attribution::line::{HeldLine, LineNumber, OrderPlace};
 use crate::attribution::memory::Memory;
-use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
+use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::LineVerdict;
-use crate::time::{Resolution, Timestamp};
+use crate::time::Timestamp;
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
 pub(super) fn decide<T>(
@@ -28,23 +27,24 @@ pub(super) fn decide<T>(
     group: GroupSlot,
 ) -> LineVerdict {
     window.fill_asked(queue, memory, learnt, group);
-    window.weigh_asked(memory, learnt);
+    window.weigh_asked(memory, learnt, group);
     window.matching.solve();
-    let most = if window.has_more { window.lines.len().div_ceil(2) } else { window.due(memory) };
+    let due = window.due(memory);
+    let most =
+        if window.lines.len() == costs::ASKED_LINES { due.min(costs::ASKED_DECIDED) } else { due };
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
+        let line = window.lines[place].line;
         let nobody = window.nobody_asked(place);
         let alone = if nobody > costs::ALONE_CLEARLY { 1.0 } else { 0.0 };
-        let server = window.lines[place].line.server as usize;
-        learnt.servers[server].left_over.learn_line(alone);
+        learnt.servers[line.server as usize].left_over.learn_line(alone);
         let best = window.best(nobody, |mapping| window.matching.share(place, mapping));
-        let verdict = match best {
-            Some((chosen, share)) => {
-                let verdict = window.judge_asked(memory, learnt, group, (place, chosen), share);
-                window.teach(memory, learnt, place, chosen);
-                window.claim(memory, (group, next), place, chosen);
-                verdict
-            }
-            None => window.leave_unmatched(memory, group, next),
+        let verdict = if let Some((chosen, share)) = best {
+            let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
+            window.teach(memory, learnt, place, chosen);
+            window.claim(memory, (group, next), place, chosen);
+            verdict
+        } else {
+            window.leave_unmatched(memory, group, next)
         };
         EarlyVerdict { verdict, ended: None }
     });
@@ -61,14 +61,17 @@ impl DecisionWindow {
         group: GroupSlot,
     ) {
         let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
-        let lines = lines.take(costs::LATTICE_LINES);
+        let lines = lines.take(costs::ASKED_LINES);
         self.lines.clear();
         self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line }));
+        // Later lines tell little about those that are decided now.
+        self.lines.truncate(self.due(memory) + costs::ASKED_AHEAD);
         self.mappings.clear();
         self.elsewhere = 0.0;
         let first = self.lines[0].line;
         let latest = self.lines.last().map_or(first, |last| last.line);
         let server = &learnt.servers[first.server as usize];
+        let pairs = AskedCosts::of(server, memory, group, &first);
         let mut older = std::mem::take(&mut self.older);
         older.clear();
         let mut scanned = true;
@@ -78,13 +81,13 @@ impl DecisionWindow {
                 break;
             }
             let waiting = memory.mappings.get(mapping);
-            if is_too_young(memory, server, waiting, &latest) {
+            if pair::is_too_young(memory, server, waiting, &latest) {
                 break;
             }
             if waiting.time <= first.time {
-                older.push((asked_cost(server, waiting, &first), mapping));
+                older.push((pairs.of_span(waiting, &first, &latest), mapping));
             } else if self.mappings.len() < costs::ASKED_YOUNGER {
-                self.mappings.push(WindowMapping::new(mapping, waiting, Resolution::Microsecond));
+                self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
             } else {
                 self.drop_lines_after(waiting.time);
                 break;
@@ -94,7 +97,7 @@ impl DecisionWindow {
         for _ in 0..costs::LATTICE_OTHERS {
             let Some(mapping) = next else { break };
             let waiting = memory.mappings.get(mapping);
-            older.push((asked_cost(server, waiting, &first), mapping));
+            older.push((pairs.of_pair(waiting, &first), mapping));
             next = waiting.before();
         }
         self.complete = scanned && next.is_none();
@@ -122,10 +125,10 @@ impl DecisionWindow {
         for (place, &(cost, mapping)) in older.iter().enumerate() {
             let waiting = memory.mappings.get(mapping);
             if place < costs::ASKED_OLDER {
-                self.mappings.push(WindowMapping::new(mapping, waiting, Resolution::Microsecond));
+                self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
             } else {
                 self.complete = false;
-                self.elsewhere += self.lattice.weight(cost) * f64::from(waiting.unclaimed);
+                self.elsewhere += self.lattice.weight(cost) * waiting.unclaimed();
             }
         }
     }
@@ -137,9 +140,11 @@ impl DecisionWindow {
     }
 
     /// Sets the weights of all pairs, and of lines and mappings that are left over.
-    fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt) {
-        let server = &learnt.servers[self.lines[0].line.server as usize];
-        self.matching.reset(self.lines.len(), self.mappings.len());
+    fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
+        let first = self.lines[0].line;
+        let server = &learnt.servers[first.server as usize];
+        let pairs = AskedCosts::of(server, memory, group, &first);
+        refill(&mut self.weights, self.lines.len() * self.mappings.len(), 0.0);
         self.rarities.clear();
         let agents = self.lines.iter().map(|it| it.line.user_agent);
         self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
@@ -149,25 +154,29 @@ impl DecisionWindow {
         for (place, mapping) in self.mappings.iter().enumerate() {
             let waiting = memory.mappings.get(mapping.mapping);
             let known = learnt.profiles.known(mapping.client_hash);
-            let unclaimed = f64::from(waiting.unclaimed);
+            let unclaimed = waiting.unclaimed();
+            let mut costs = pairs.of_mapping(waiting);
             for (row, (it, rarity)) in self.lines.iter().zip(&self.rarities).enumerate() {
-                if pair::cannot_be(memory, server, waiting, &it.line) {
-                    continue;
-                }
-                let cost = asked_cost(server, waiting, &it.line) + i64::from(known.cost(rarity));
+                let Some(cost) = costs.beside(&it.line) else { continue };
+                let cost = cost + i64::from(known.cost(rarity));
                 let weight = self.lattice.weight(cost) * unclaimed * (1.0 - left_over);
-                self.matching.set_pair(row, place, weight);
+                self.weights[row * self.mappings.len() + place] = weight;
             }
+        }
+        self.matching.reset(self.mappings.iter().map(|mapping| {
+            let unclaimed = memory.mappings.get(mapping.mapping).unclaimed();
             let waited = now.micros_since(mapping.time);
             let later = self.lattice.weight(server.delays.saved(waited));
             let left = left_over + (1.0 - left_over) * later;
-            self.matching.set_left(place, 1.0 - unclaimed + unclaimed * left);
-        }
-        let alone = server.left_over.alone_cost(server.flows.alone()) + server.delays.peak_cost();
+            1.0 - unclaimed + unclaimed * left
+        }));
+        let alone = server.alone_cost();
         for (row, rarity) in self.rarities.iter().enumerate() {
             let elsewhere = self.elsewhere * self.lattice.weight(i64::from(rarity.surprise));
             let weight = self.lattice.weight(alone + i64::from(rarity.surprise));
-            self.matching.set_alone(row, weight + elsewhere);
+            let start = row * self.mappings.len();
+            let pairs = &self.weights[start..start + self.mappings.len()];
+            self.matching.add_line(pairs, weight + elsewhere);
         }
         self.alone = self.lattice.weight(alone);
     }
@@ -187,35 +196,32 @@ impl DecisionWindow {
             it.standing == WindowStanding::Possible && it.mapping != taken.mapping
         };
         let others = self.mappings.iter().filter(is_other);
-        let beside = others.map(|it| memory.mappings.get(it.mapping).unclaimed).sum::<f32>();
-        let own = memory.mappings.get(taken.mapping).unclaimed;
-        if self.lines.len() == 1 && self.complete && beside + 1.0 - own <= costs::TEACHES_BESIDE {
-            pair::learn(memory, learnt, taken.mapping, line, costs::PROFILE_CERTAIN);
+        let beside = others.map(|it| memory.mappings.get(it.mapping).unclaimed()).sum::<f64>();
+        let own = memory.mappings.get(taken.mapping).unclaimed();
+        let is_sole =
+            self.lines.len() == 1 && self.complete && beside + 1.0 - own <= costs::TEACHES_BESIDE;
+        let is_sure = || {
+            self.matching.share(row, chosen) >= costs::FAR_TEACHES
+                && self.is_far(memory, row, chosen)
+        };
+        if is_sole || is_sure() {
+            pair::learn_asked(memory, learnt, taken.mapping, line);
         }
     }
 
-    /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
-    fn judge_asked(
-        &mut self,
-        memory: &mut Memory,
-        learnt: &mut Learnt,
-        group: GroupSlot,
-        (row, chosen): (usize, usize),
-        share: u16,
-    ) -> LineVerdict {
-        let line = self.lines[row].line;
-        let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
-        let taken = self.mappings[chosen];
-        let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
-        let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
-        let confidence = confidence((total, same), is_doubtful, fit, share);
-        // The best of many guesses teaches a little: wrong ones are spread over all User-Agents.
-        learnt.profiles.learn(taken.client_hash, line.user_agent, guess_weight(share).max(1));
-        if !same {
-            self.contest_others(memory, chosen);
-        }
-        let delay = line.time.micros_since(taken.time);
-        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
+    /// Whether line and mapping are far from all others of the group.
+    fn is_far(&self, memory: &Memory, row: usize, chosen: usize) -> bool {
+        let is_apart = |one: OrderPlace, other: OrderPlace| {
+            one == other || one.after(other).unsigned_abs() >= costs::PLACES_FAR
+        };
+        let line = self.lines[row].line.place;
+        let place = |it: &WindowMapping| memory.mappings.get(it.mapping).place;
+        let own = place(&self.mappings[chosen]);
+        let open = self.mappings.iter().enumerate();
+        let mut open =
+            open.filter(|(at, it)| *at == chosen || it.standing != WindowStanding::Taken);
+        self.lines[row..].iter().all(|it| is_apart(it.line.place, line))
+            && open.all(|(_, it)| is_apart(place(it), own))
     }
 
     /// Gives the line its mapping, or where that is in doubt, a part of each mapping that the line may have.
@@ -226,6 +232,8 @@ impl DecisionWindow {
         row: usize,
         chosen: usize,
     ) {
+        self.mappings[chosen].named = true;
+        memory.mappings.get_mut(self.mappings[chosen].mapping).named = true;
         if self.matching.share(row, chosen) >= costs::CLAIMED_WHOLE {
             self.mappings[chosen].standing = WindowStanding::Taken;
             memory.consume(group, self.mappings[chosen].mapping, next);
@@ -242,22 +250,4 @@ impl DecisionWindow {
         }
         memory.leave_group(group, next);
     }
-}
-
-/// Returns the cost of a line so long after its request.
-fn asked_cost(server: &LearntServer, waiting: &WaitingMapping, line: &HeldLine) -> i64 {
-    let resolution = line.resolution.max(waiting.resolution);
-    server.unordered_cost(line.time.micros_since(waiting.time), resolution)
-}
-
-/// Whether a mapping, and so each later one of the group, comes too late for a line.
-fn is_too_young(
-    memory: &Memory,
-    server: &LearntServer,
-    waiting: &WaitingMapping,
-    line: &HeldLine,
-) -> bool {
-    let delay = line.time.micros_since(waiting.time);
-    let is_impossible = memory.is_impossible((waiting.time, waiting.resolution), line);
-    delay < 0 && (is_impossible || !server.is_ordinary(delay))
 }

@@ -8,96 +8,128 @@
 use super::lattice::refill;
 use crate::attribution::costs;
 
-/// e to the power of 3/4, the part of the correction for sure pairs that is taken: none makes shares too small where
+/// e to the power of 1/2, the part of the correction for sure pairs that is taken: none makes shares too small where
 /// lines and mappings are few, all of it makes them too large.
-const POWER_OF_E: f64 = 2.117;
+const ROOT_OF_E: f64 = 1.648_72;
 
 /// Weights of lines, mappings and their pairs, and what follows from them.
 #[derive(Default)]
 pub(crate) struct Matching {
-    lines: usize,
     mappings: usize,
-    /// The weight of each pair, line after line.
-    pairs: Vec<f64>,
-    /// The weight of a line without any of these mappings.
-    alone: Vec<f64>,
-    /// The weight of a mapping without any of these lines.
+    lines: Vec<MatchingLine>,
+    /// Line after line.
+    pairs: Vec<MatchingPair>,
+    /// The weight of each mapping without any of the lines.
     left: Vec<f64>,
-    /// The share of each pair.
-    shares: Vec<f64>,
-    /// The weight of each pair, by its share so far.
-    scaled: Vec<f64>,
-    of_line: Vec<f64>,
+    /// The factor of each mapping that makes its shares add up to one.
     of_mapping: Vec<f64>,
+    /// The share of each pair, line after line.
+    shares: Vec<f64>,
+}
+
+/// A line of a matching.
+struct MatchingLine {
+    /// The weight of the line without any of the mappings.
+    alone: f64,
+    /// The factor that makes its shares add up to one.
+    factor: f64,
+    /// Where its pairs end.
+    end: usize,
+}
+
+/// A line and a mapping that it may have.
+struct MatchingPair {
+    mapping: usize,
+    weight: f64,
+    /// The weight by the share so far.
+    scaled: f64,
+    share: f64,
 }
 
 impl Matching {
-    /// Starts anew; all pairs are impossible until they are set.
-    pub(crate) fn reset(&mut self, lines: usize, mappings: usize) {
-        (self.lines, self.mappings) = (lines, mappings);
-        refill(&mut self.pairs, lines * mappings, 0.0);
-        refill(&mut self.shares, lines * mappings, 0.0);
-        refill(&mut self.scaled, lines * mappings, 0.0);
-        refill(&mut self.alone, lines, costs::ALONE_LEAST);
-        refill(&mut self.left, mappings, 1.0);
-        refill(&mut self.of_line, lines, 1.0);
-        refill(&mut self.of_mapping, mappings, 1.0);
+    /// Starts anew, with mappings of these weights without any of the lines; each is more than 0.
+    pub(crate) fn reset(&mut self, left: impl Iterator<Item = f64>) {
+        self.left.clear();
+        self.left.extend(left);
+        self.mappings = self.left.len();
+        self.lines.clear();
+        self.pairs.clear();
     }
 
-    pub(crate) fn set_pair(&mut self, line: usize, mapping: usize, weight: f64) {
-        self.pairs[line * self.mappings + mapping] = weight;
-    }
-
-    /// Sets the weight of a line without any of the mappings, which is more than 0.
-    pub(crate) fn set_alone(&mut self, line: usize, weight: f64) {
-        self.alone[line] = weight;
-    }
-
-    /// Sets the weight of a mapping without any of the lines, which is more than 0.
-    pub(crate) fn set_left(&mut self, mapping: usize, weight: f64) {
-        self.left[mapping] = weight;
+    /// Adds a line with the weights of its pairs, and its weight without any of the mappings, which is more than 0.
+    pub(crate) fn add_line(&mut self, weights: &[f64], alone: f64) {
+        let most = weights.iter().copied().fold(0.0, f64::max);
+        let least = most * costs::MATCHING_LEAST;
+        let pairs = weights.iter().enumerate().filter(|(_, weight)| **weight > least);
+        self.pairs.extend(pairs.map(|(mapping, &weight)| MatchingPair {
+            mapping,
+            weight,
+            scaled: 0.0,
+            share: 0.0,
+        }));
+        self.lines.push(MatchingLine { alone, factor: 1.0, end: self.pairs.len() });
     }
 
     /// Weighs all ways.
     pub(crate) fn solve(&mut self) {
+        refill(&mut self.of_mapping, self.mappings, 1.0);
         for _ in 0..costs::MATCHING_ROUNDS {
             self.scale();
             self.balance();
-            self.balance();
-            for line in 0..self.lines {
-                for mapping in 0..self.mappings {
-                    let at = line * self.mappings + mapping;
-                    let found = self.of_line[line] * self.scaled[at] * self.of_mapping[mapping];
-                    self.shares[at] = f64::midpoint(self.shares[at], found.clamp(0.0, 1.0));
-                }
+            if self.find_shares() < costs::MATCHING_CHANGE {
+                break;
             }
+        }
+        refill(&mut self.shares, self.lines.len() * self.mappings, 0.0);
+        let mut start = 0;
+        for (line, row) in self.lines.iter().zip(self.shares.chunks_exact_mut(self.mappings.max(1)))
+        {
+            self.pairs[start..line.end].iter().for_each(|pair| row[pair.mapping] = pair.share);
+            start = line.end;
         }
     }
 
     /// Makes pairs weigh more, the surer they are.
     fn scale(&mut self) {
-        for ((scaled, &pair), &share) in self.scaled.iter_mut().zip(&self.pairs).zip(&self.shares) {
-            if pair > 0.0 {
-                let root = (1.0 - share).max(costs::MATCHING_REST).sqrt();
-                *scaled = pair * POWER_OF_E / (root * root.sqrt());
-            }
+        for pair in &mut self.pairs {
+            let root = (1.0 - pair.share).max(costs::MATCHING_REST).sqrt();
+            pair.scaled = pair.weight * ROOT_OF_E / root;
         }
     }
 
     /// Makes the shares of each mapping add up to one, and then those of each line.
     fn balance(&mut self) {
         self.of_mapping.copy_from_slice(&self.left);
-        for (row, &of_line) in self.scaled.chunks_exact(self.mappings.max(1)).zip(&self.of_line) {
-            for (of_mapping, &scaled) in self.of_mapping.iter_mut().zip(row) {
-                *of_mapping += of_line * scaled;
+        let mut start = 0;
+        for line in &self.lines {
+            for pair in &self.pairs[start..line.end] {
+                self.of_mapping[pair.mapping] += line.factor * pair.scaled;
             }
+            start = line.end;
         }
         self.of_mapping.iter_mut().for_each(|of_mapping| *of_mapping = of_mapping.recip());
-        let rows = self.scaled.chunks_exact(self.mappings.max(1));
-        for ((of_line, row), &alone) in self.of_line.iter_mut().zip(rows).zip(&self.alone) {
-            let all = row.iter().zip(&self.of_mapping).map(|(scaled, of)| scaled * of).sum::<f64>();
-            *of_line = (all + alone).recip();
+        start = 0;
+        for line in &mut self.lines {
+            let pairs = self.pairs[start..line.end].iter();
+            let all = pairs.map(|pair| pair.scaled * self.of_mapping[pair.mapping]).sum::<f64>();
+            line.factor = (all + line.alone).recip();
+            start = line.end;
         }
+    }
+
+    /// Finds each share from the factors; returns by how much the shares change at most.
+    fn find_shares(&mut self) -> f64 {
+        let (mut start, mut most) = (0, 0.0_f64);
+        for line in &self.lines {
+            for pair in &mut self.pairs[start..line.end] {
+                let found = line.factor * pair.scaled * self.of_mapping[pair.mapping];
+                let share = found.clamp(0.0, 1.0);
+                most = most.max((share - pair.share).abs());
+                pair.share = share;
+            }
+            start = line.end;
+        }
+        most
     }
 
     /// Returns the probability that the line has the mapping; after [`Self::solve`].
@@ -118,16 +150,17 @@ mod tests {
         taken: &mut Vec<bool>,
         pair: (usize, usize),
     ) -> (f64, f64) {
-        if line == of.lines {
+        if line == of.lines.len() {
             let left = taken.iter().zip(&of.left).filter(|(taken, _)| !**taken);
             return (left.map(|(_, left)| left).product(), 0.0);
         }
         let (mut all, mut with) = by_trial(of, line + 1, taken, pair);
-        (all, with) = (all * of.alone[line], with * of.alone[line]);
-        for mapping in 0..of.mappings {
+        let MatchingLine { alone, end, .. } = of.lines[line];
+        let start = if line == 0 { 0 } else { of.lines[line - 1].end };
+        (all, with) = (all * alone, with * alone);
+        for &MatchingPair { mapping, weight, .. } in &of.pairs[start..end] {
             if !taken[mapping] {
                 taken[mapping] = true;
-                let weight = of.pairs[line * of.mappings + mapping];
                 let rest = by_trial(of, line + 1, taken, pair);
                 all += weight * rest.0;
                 with += weight * if pair == (line, mapping) { rest.0 } else { rest.1 };
@@ -141,13 +174,9 @@ mod tests {
     fn two_lines_share_two_mappings_as_all_ways_do() {
         for crossed in [1.0, 0.5, 0.1] {
             let mut matching = Matching::default();
-            matching.reset(2, 2);
-            for at in 0..2 {
-                matching.set_alone(at, 1e-9);
-                matching.set_left(at, 1e-9);
-                matching.set_pair(at, at, 1.0);
-                matching.set_pair(at, 1 - at, crossed);
-            }
+            matching.reset([1e-9, 1e-9].into_iter());
+            matching.add_line(&[1.0, crossed], 1e-9);
+            matching.add_line(&[crossed, 1.0], 1e-9);
             matching.solve();
             let exact = 1.0 / (1.0 + crossed * crossed);
             assert!((matching.share(0, 0) - exact).abs() < 0.12, "{}", matching.share(0, 0));
@@ -161,13 +190,10 @@ mod tests {
             left in 0.01..1.0_f64, alone in 0.001..0.1_f64,
         ) {
             let mut matching = Matching::default();
-            matching.reset(3, 4);
-            for (line, row) in weights.iter().enumerate() {
-                matching.set_alone(line, alone);
-                for (mapping, &cost) in row.iter().enumerate() {
-                    matching.set_pair(line, mapping, (-cost).exp());
-                    matching.set_left(mapping, left);
-                }
+            matching.reset([left; 4].into_iter());
+            for row in &weights {
+                let row: Vec<f64> = row.iter().map(|cost| (-cost).exp()).collect();
+                matching.add_line(&row, alone);
             }
             matching.solve();
             for line in 0..3 {

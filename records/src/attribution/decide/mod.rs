@@ -5,12 +5,10 @@
 //!
 //! - no mapping: `tls`, an exchange in passed-through TLS.
 //! - one mapping and one line: `only`.
-//! - more of either, where the server keeps an order or mappings are often left over: `aligned`, which weighs all alignments of lines and
-//!   mappings by way of `lattice`.
-//! - where records tell only when a request was asked, and most have no line: `asked`, which weighs all ways to give lines
-//!   their mappings by way of `matching`.
-//! - elsewhere: `single`, the line by itself, and where that is not plain `group`, which assigns mappings to
-//!   all lines of a window by way of `assign`.
+//! - more of either, and records that tell when an exchange ended: `aligned`, which weighs all alignments of lines
+//!   and mappings by way of `lattice`.
+//! - more of either, and records that tell only when a request was asked: `single`, the line by itself, and where that
+//!   is not plain `asked`, which weighs all ways to give lines their mappings by way of `matching`.
 //!
 //! A line that names the balancer's port is decided by `port` first, and one with the id of its request by
 //! `request_id`. `pair` judges one line with one
@@ -21,9 +19,8 @@
 
 mod aligned;
 mod asked;
-pub(crate) mod assign;
+mod asked_costs;
 mod chain;
-mod group;
 mod lattice;
 mod matching;
 mod only;
@@ -155,25 +152,18 @@ fn in_group<T>(
             memory.leave_group(group, queue.next_of_front());
             tls::decide(queue, memory, learnt, line)
         }
-        (1, 1) => only::decide(memory, learnt, line, group),
+        (1, 1) if only::is_plain(memory, learnt, line, group) => {
+            only::decide(memory, learnt, line, group)
+        }
         _ => {
             defer_old(memory, learnt, line, group);
-            let server = &learnt.servers[line.server as usize];
             let of_exchanges = memory.mappings.group(group).of_exchanges;
-            let is_coarse = line.resolution.max(memory.servers[line.server as usize].coarsest)
-                == Resolution::Second;
-            let least = if is_coarse { costs::ASKED_LEFT_COARSE } else { costs::ASKED_LEFT_LEAST };
-            if !of_exchanges && server.flows.left() >= least {
-                return asked::decide(queue, memory, learnt, &mut buffers.window, group);
-            }
-            let is_ordered = memory.mappings.group(group).of_exchanges
-                || server.order.crossing_cost() >= costs::IN_ORDER
-                || server.left_over.is_usual();
-            if is_ordered {
+            if of_exchanges {
                 return aligned::decide(queue, memory, learnt, &mut buffers.window, group);
             }
-            single::decide(queue, memory, learnt, &mut buffers.single, group)
-                .unwrap_or_else(|| group::decide(queue, memory, learnt, &mut buffers.window, group))
+            let plain = single::decide(queue, memory, learnt, &mut buffers.single, group);
+            plain
+                .unwrap_or_else(|| asked::decide(queue, memory, learnt, &mut buffers.window, group))
         }
     }
 }
@@ -205,7 +195,7 @@ fn defer_old(memory: &mut Memory, learnt: &mut Learnt, line: &HeldLine, group: G
         memory.mappings.defer_while(group, |waiting| {
             let delay = line.time.micros_since(waiting.time_beside(line.resolution));
             let is_overdue = is_coarse && is_known && delays.cost(delay) >= costs::OVERDUE_COARSE;
-            delay > 0 && (is_overdue || delays.is_unusual(delay))
+            delay > 0 && (is_overdue || delays.is_unusual(delay) || !is_known && delay > longest)
         })
     };
     if deferred > 0.0 {

@@ -12,6 +12,18 @@ use crate::attribution::memory::facts::FactsSlot;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
 use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
 
+/// Whether no other line may have the only mapping of a group, or the records tell when its exchange ended.
+pub(super) fn is_plain(
+    memory: &Memory,
+    learnt: &Learnt,
+    line: &HeldLine,
+    group: GroupSlot,
+) -> bool {
+    let only = memory.mappings.only(group).map(|mapping| memory.mappings.get(mapping));
+    let is_sole = |it: &WaitingMapping| it.is_unclaimed() && !it.contested;
+    only.is_none_or(|it| it.facts.is_some() || is_sole(it) && !is_doubtful(memory, learnt, line))
+}
+
 /// Decides the only line of a group with at most one mapping.
 pub(super) fn decide(
     memory: &mut Memory,
@@ -58,6 +70,7 @@ fn judge(
     }
     if is_plain || !(is_odd || is_strange) {
         server.delays.learn(delay, line.resolution.max(resolution));
+        server.learn_place(waiting, line);
         learnt.profiles.learn(client_hash, line.user_agent, costs::PROFILE_CERTAIN);
     } else if is_unusual && !contested {
         // So that the delays follow a clock that drifts.

@@ -52,6 +52,18 @@ pub(super) fn differs(
     memory.differ(facts, line) || server.hosts.differs(facts.signature.host, line)
 }
 
+/// Whether a mapping, and so each later one of the group, comes too late for a line.
+pub(super) fn is_too_young(
+    memory: &Memory,
+    server: &LearntServer,
+    waiting: &WaitingMapping,
+    line: &HeldLine,
+) -> bool {
+    let delay = line.time.micros_since(waiting.time);
+    let is_impossible = memory.is_impossible((waiting.time, waiting.resolution), line);
+    delay < 0 && (is_impossible || !server.is_ordinary(delay))
+}
+
 /// Learns delay and User-Agent from a line and the mapping that it is about to take.
 pub(super) fn learn(
     memory: &Memory,
@@ -60,11 +72,23 @@ pub(super) fn learn(
     line: &HeldLine,
     weight: u8,
 ) {
+    learn_asked(memory, learnt, mapping, line);
+    let waiting = memory.mappings.get(mapping);
+    learnt.profiles.learn(waiting.client_hash, line.user_agent, weight);
+}
+
+/// Learns delay and place from a line and the mapping that it is about to take.
+pub(super) fn learn_asked(
+    memory: &Memory,
+    learnt: &mut Learnt,
+    mapping: MappingSlot,
+    line: &HeldLine,
+) {
     let waiting = memory.mappings.get(mapping);
     let delay = line.time.micros_since(waiting.time_beside(line.resolution));
     let server = &mut learnt.servers[line.server as usize];
     server.delays.learn(delay, line.resolution.max(waiting.resolution));
-    learnt.profiles.learn(waiting.client_hash, line.user_agent, weight);
+    server.learn_place(waiting, line);
 }
 
 /// Learns delay, status and size from a line and the exchange that is surely its own; returns the delay.

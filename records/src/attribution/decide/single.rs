@@ -1,9 +1,6 @@
 //! Single-line match: the oldest line of a group by itself, where its own mapping is plain without weighing
-//! what the group's other lines would get.
-//!
-//! It is the best mapping of those whose client usually has the line's User-Agent: lines with another
-//! User-Agent have no better match with them, and lines with the same one take them in order. If no client has the User-Agent, the line takes the best mapping that is not
-//! reserved for another waiting line.
+//! what the group's other lines would get: of all clients whose mappings the line could have, only one usually has the
+//! line's User-Agent, and nothing speaks for another.
 
 use super::pair;
 use crate::attribution::costs;
@@ -25,8 +22,6 @@ pub(crate) struct SingleLineMatch {
     found: Vec<MatchCandidate>,
     /// Whether no candidate was left out.
     complete: bool,
-    /// A deferred mapping outside the ordinary delays, if there is one.
-    spare: Option<MappingSlot>,
 }
 
 /// A mapping that the line could have.
@@ -36,10 +31,7 @@ struct MatchCandidate {
     client_hash: ClientHash,
     /// The client's usual User-Agent, if known.
     usual: Option<AgentHash>,
-    deferred: bool,
     contested: bool,
-    /// Whether another waiting line has a better match with this mapping.
-    is_reserved: bool,
     time: Timestamp,
     cost: i64,
 }
@@ -53,26 +45,11 @@ pub(super) fn decide<T>(
     group: GroupSlot,
 ) -> Option<LineVerdict> {
     let line = queue.front_line();
-    let crossed = learnt.servers[line.server as usize].order.crossing_cost();
     line.user_agent?;
     let rarity = learnt.profiles.rarity(line.user_agent);
     single.find(memory, learnt, &line, group);
-    if queue.first().get().is_multiple_of(costs::ORDER_WATCHED) {
-        watch_order(queue, learnt, &line, single);
-    }
-    let best = single.best_by_agent(memory, learnt, &line, &rarity, crossed);
-    let (chosen, basis) = if let Some(best) = best {
-        (best, MatchBasis::UserAgent)
-    } else if line.resolution == Resolution::Second {
-        single.reserve(queue);
-        match single.best_unreserved() {
-            Some(best) => (best, MatchBasis::Unreserved),
-            None => return take_spare(queue, memory, &line, single, group),
-        }
-    } else {
-        return None;
-    };
-    Some(take(queue, memory, learnt, single, group, (chosen, basis)))
+    let best = single.best_by_agent(memory, learnt, &line, &rarity)?;
+    Some(take(queue, memory, learnt, single, group, best))
 }
 
 impl SingleLineMatch {
@@ -80,7 +57,6 @@ impl SingleLineMatch {
     fn find(&mut self, memory: &Memory, learnt: &Learnt, line: &HeldLine, group: GroupSlot) {
         let (earliest, latest) = span_of_candidates(memory, learnt, line);
         self.found.clear();
-        (self.complete, self.spare) = (true, None);
         let mut next = memory.mappings.first_fresh(group);
         for _ in 0..costs::GROUP_SCAN {
             let Some(mapping) = next else { break };
@@ -103,7 +79,6 @@ impl SingleLineMatch {
         while let Some(mapping) = next {
             let waiting = memory.mappings.get(mapping);
             if waiting.time < earliest || waiting.time > latest {
-                self.spare = Some(mapping);
                 return;
             }
             if self.found.len() == costs::SINGLE_CANDIDATES {
@@ -123,18 +98,14 @@ impl SingleLineMatch {
         learnt: &Learnt,
         line: &HeldLine,
         rarity: &AgentRarity,
-        crossed: i64,
     ) -> Option<usize> {
-        let chosen = self.weigh(memory, learnt, line, rarity, crossed)?;
+        let chosen = self.weigh(memory, learnt, line, rarity)?;
         let best = self.found[chosen];
-        let is_coarse = line.resolution == Resolution::Second;
         let is_rival = |other: &MatchCandidate| {
-            let is_in_order = is_coarse && other.usual == rarity.agent;
-            !is_in_order
-                && other.cost < best.cost + costs::SINGLE_LEAD
-                && other.client_hash != best.client_hash
+            other.cost < best.cost + costs::SINGLE_LEAD && other.client_hash != best.client_hash
         };
-        (!self.found.iter().any(is_rival)).then_some(chosen)
+        let is_plain = memory.mappings.get(best.mapping).is_unclaimed();
+        (is_plain && !self.found.iter().any(is_rival)).then_some(chosen)
     }
 
     /// Sets the cost of each candidate; returns the best whose client usually has the line's User-Agent.
@@ -144,13 +115,11 @@ impl SingleLineMatch {
         learnt: &Learnt,
         line: &HeldLine,
         rarity: &AgentRarity,
-        crossed: i64,
     ) -> Option<usize> {
         let delays = &learnt.servers[line.server as usize].delays;
         let profiles = &learnt.profiles;
         let now = memory.now.max(line.time);
-        let price = if crossed < costs::ORDER_FREE { 0 } else { crossed };
-        let (mut last, mut last_cost, mut skipped) = (Timestamp::MIN, 0, 0);
+        let (mut last, mut last_cost) = (Timestamp::MIN, 0);
         let (mut best, mut least) = (None, i64::MAX);
         for (place, candidate) in self.found.iter_mut().enumerate() {
             // Coarse stamps make most times of a group equal.
@@ -163,40 +132,18 @@ impl SingleLineMatch {
                 candidate.usual = profiles.usual(candidate.client_hash);
                 memory.mappings.get_mut(candidate.mapping).usual = candidate.usual;
             }
-            candidate.cost = last_cost + skipped;
+            candidate.cost = last_cost;
             if candidate.usual == rarity.agent {
                 if candidate.cost < least {
                     (best, least) = (Some(place), candidate.cost);
                 }
-                skipped += if candidate.deferred { 0 } else { price };
             } else if candidate.usual.is_none() {
                 candidate.cost += i64::from(profiles.known(candidate.client_hash).cost(rarity));
-                skipped += if candidate.deferred { 0 } else { price };
             } else {
                 candidate.cost += costs::OTHER_AGENT + i64::from(rarity.surprise);
             }
         }
         best
-    }
-
-    /// Reserves candidates for other lines of the group, by the usual User-Agents of their clients.
-    fn reserve<T>(&mut self, queue: &LineQueue<T>) {
-        let own = queue.front_line().user_agent;
-        let others = queue.lines_of_group(queue.next_of_front()).take(costs::SINGLE_CANDIDATES);
-        for (_, other) in others.filter(|(_, other)| other.user_agent != own) {
-            let theirs =
-                self.found.iter_mut().find(|it| it.usual == other.user_agent && !it.is_reserved);
-            if let Some(theirs) = theirs {
-                theirs.is_reserved = true;
-            }
-        }
-    }
-
-    /// Returns the best candidate that is not reserved. Among the leftovers of an earlier mistake
-    /// the best is often the oldest, so that one mistake does not bring about the next.
-    fn best_unreserved(&self) -> Option<usize> {
-        let open = self.found.iter().enumerate().filter(|(_, candidate)| !candidate.is_reserved);
-        open.min_by_key(|(_, candidate)| candidate.cost).map(|(place, _)| place)
     }
 }
 
@@ -214,52 +161,6 @@ fn span_of_candidates(memory: &Memory, learnt: &Learnt, line: &HeldLine) -> (Tim
     (line.time.offset_by(-longest), line.time.offset_by(-shortest))
 }
 
-/// Takes the deferred mapping that is left over when all candidates are reserved.
-fn take_spare<T>(
-    queue: &LineQueue<T>,
-    memory: &mut Memory,
-    line: &HeldLine,
-    single: &SingleLineMatch,
-    group: GroupSlot,
-) -> Option<LineVerdict> {
-    let spare = single.spare?;
-    let waiting = memory.mappings.get(spare);
-    let (client, time) = (waiting.client, waiting.time_beside(line.resolution));
-    memory.consume(group, spare, queue.next_of_front());
-    let confidence = MatchConfidence::likely(Reason::Order, costs::LEFTOVER_PROBABILITY);
-    let delay = Some(line.time.micros_since(time));
-    Some(LineVerdict::matched(client, confidence, count(single.found.len() + 1), delay))
-}
-
-/// Learns from the first two lines and mappings of a group whether equal requests are answered in order, if
-/// the User-Agents show which mapping is whose.
-fn watch_order<T>(
-    queue: &LineQueue<T>,
-    learnt: &mut Learnt,
-    line: &HeldLine,
-    single: &SingleLineMatch,
-) {
-    let [a, b, ..] = &*single.found else { return };
-    let Some((_, second)) = queue.lines_of_group(queue.next_of_front()).next() else { return };
-    if second.user_agent == line.user_agent || a.client_hash == b.client_hash {
-        return;
-    }
-    let usual = |it: &MatchCandidate| learnt.profiles.usual(it.client_hash);
-    let (first_usual, second_usual) = (usual(a), usual(b));
-    let is_straight = (first_usual, second_usual) == (line.user_agent, second.user_agent);
-    let is_crossed = (second_usual, first_usual) == (line.user_agent, second.user_agent);
-    let is_known = first_usual.is_some() && second_usual.is_some() && (is_straight || is_crossed);
-    if !is_known || a.deferred || b.deferred || b.time > line.time {
-        return;
-    }
-    let server = &mut learnt.servers[line.server as usize];
-    let delay = |line: &HeldLine, mapping: &MatchCandidate| {
-        server.delays.cost(line.time.micros_since(mapping.time))
-    };
-    let against = delay(line, b) + delay(second, a) - delay(line, a) - delay(second, b);
-    server.order.learn(is_crossed, against);
-}
-
 /// Takes the chosen candidate, and judges how sure it is.
 fn take<T>(
     queue: &LineQueue<T>,
@@ -267,7 +168,7 @@ fn take<T>(
     learnt: &mut Learnt,
     single: &SingleLineMatch,
     group: GroupSlot,
-    (place, basis): (usize, MatchBasis),
+    place: usize,
 ) -> LineVerdict {
     let line = &queue.front_line();
     let found = &*single.found;
@@ -294,9 +195,7 @@ fn take<T>(
             let probability = pair::doubtful_probability(learnt, chosen.client_hash, None, line);
             MatchConfidence::likely(Reason::Doubtful, probability)
         }
-        (false, _) => {
-            MatchConfidence::likely(basis.reason(), MatchBasis::probability(found, chosen))
-        }
+        (false, _) => MatchConfidence::likely(Reason::UserAgent, probability(found, chosen)),
     };
     if !same {
         for candidate in found.iter().filter(|candidate| !candidate.contested) {
@@ -334,42 +233,22 @@ impl MatchCandidate {
             mapping,
             client_hash: waiting.client_hash,
             usual: waiting.usual,
-            deferred: waiting.deferred,
             contested: waiting.contested,
-            is_reserved: false,
             time: waiting.time_beside(resolution),
             cost: 0,
         }
     }
 }
 
-/// What a match rests on.
-#[derive(Clone, Copy)]
-enum MatchBasis {
-    /// The client usually has the line's User-Agent.
-    UserAgent,
-    /// No other line has a better match with the mapping.
-    Unreserved,
-}
-
-impl MatchBasis {
-    const fn reason(self) -> Reason {
-        match self {
-            Self::UserAgent => Reason::UserAgent,
-            Self::Unreserved => Reason::Order,
-        }
+/// Returns the probability of the choice among several clients, in thousandths: the share of the evidence for the chosen
+/// client.
+fn probability(found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
+    let (mut all, mut chosen_client) = (0, 0);
+    for candidate in found {
+        let weight = weight(candidate.cost - chosen.cost);
+        all += weight;
+        chosen_client += if candidate.client_hash == chosen.client_hash { weight } else { 0 };
     }
-
-    /// Returns the probability of the choice among several clients, in thousandths: the share of the
-    /// evidence for the chosen client.
-    fn probability(found: &[MatchCandidate], chosen: MatchCandidate) -> u16 {
-        let (mut all, mut chosen_client) = (0, 0);
-        for candidate in found {
-            let weight = weight(candidate.cost - chosen.cost);
-            all += weight;
-            chosen_client += if candidate.client_hash == chosen.client_hash { weight } else { 0 };
-        }
-        let share = u16::try_from(chosen_client * 1_000 / all.max(1));
-        share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
-    }
+    let share = u16::try_from(chosen_client * 1_000 / all.max(1));
+    share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
 }

@@ -121,7 +121,7 @@ impl Explanations {
         match (waits_in, late) {
             (Some(group), _) => {
                 let lines = memory.mappings.group(group).lines as usize;
-                let most = if lines > costs::WINDOW_LINES { costs::WINDOW_LINES } else { 1 };
+                let most = if lines > costs::LATTICE_LINES { costs::LATTICE_LINES } else { 1 };
                 for (number, line) in queue.lines_of_group(Some(number)).take(most) {
                     if self.wants(number) {
                         self.kept.insert(number, of_group(memory, learnt, group, line));

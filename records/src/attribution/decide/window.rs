@@ -1,6 +1,5 @@
 //! The first lines and mappings of a group side by side, for decisions about several lines.
 
-use super::assign::AssignmentCosts;
 use super::lattice::Lattice;
 use super::matching::Matching;
 use super::pair;
@@ -14,7 +13,6 @@ use crate::attribution::memory::Memory;
 use crate::attribution::memory::client::ClientHash;
 use crate::attribution::memory::facts::FactsSlot;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, RequestGroup, WaitingMapping};
-use crate::attribution::odds::weight;
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::{Resolution, Timestamp};
@@ -28,15 +26,8 @@ pub(crate) struct DecisionWindow {
     pub(super) mappings: Vec<WindowMapping>,
     /// Whether the window has all mappings that the first line could have.
     pub(super) complete: bool,
-    pub(super) costs: AssignmentCosts,
-    /// Of the User-Agent of each line.
-    pub(super) rarities: Vec<AgentRarity>,
-    /// How many of the mappings are in order; the others are weighed by themselves.
-    pub(super) ordered: usize,
-    /// Some lines of other files in the group.
-    pub(super) others: Vec<HeldLine>,
-    pub(super) lattice: Lattice,
-    pub(super) matching: Matching,
+    /// The cost of each pair, line after line.
+    pub(super) costs: Vec<i64>,
     /// Whether lines of the group are left for later windows.
     pub(super) has_more: bool,
     /// Mappings before the first line, by their costs.
@@ -45,6 +36,16 @@ pub(crate) struct DecisionWindow {
     pub(super) alone: f64,
     /// How likely the first line has a mapping that is not in the window: a weight.
     pub(super) elsewhere: f64,
+    /// Of the User-Agent of each line.
+    pub(super) rarities: Vec<AgentRarity>,
+    /// How many of the mappings are in order; the others are weighed by themselves.
+    pub(super) ordered: usize,
+    /// Some lines of other files in the group.
+    pub(super) others: Vec<HeldLine>,
+    /// The weight of each pair in a matching, line after line.
+    pub(super) weights: Vec<f64>,
+    pub(super) lattice: Lattice,
+    pub(super) matching: Matching,
 }
 
 /// A line in the window.
@@ -68,6 +69,8 @@ pub(super) struct WindowMapping {
     /// Whether the mapping was deferred before: to skip it once more costs nothing.
     pub(super) deferred: bool,
     pub(super) standing: WindowStanding,
+    /// Whether an earlier line has its client, but in doubt.
+    pub(super) named: bool,
 }
 
 impl WindowMapping {
@@ -87,6 +90,7 @@ impl WindowMapping {
             facts: waiting.facts,
             deferred: waiting.deferred,
             standing: WindowStanding::RuledOut,
+            named: waiting.named,
         }
     }
 }
@@ -103,64 +107,10 @@ pub(super) enum WindowStanding {
 }
 
 impl DecisionWindow {
-    /// Returns the time until which the window has all lines of the group: now, or where the group has more
-    /// lines, the time of the window's last line.
-    pub(super) fn horizon(&self, memory: &Memory, group: GroupSlot) -> Timestamp {
-        let now = memory.now.max(self.lines[0].line.time);
-        if self.lines.len() == memory.mappings.group(group).lines as usize {
-            return now;
-        }
-        self.lines.last().map_or(now, |last| last.line.time)
-    }
-
-    /// Learns from the first two lines and mappings whether equal requests are answered in order, if the
-    /// User-Agents show which mapping is whose.
-    pub(super) fn watch_order(&self, learnt: &mut Learnt) {
-        let ([first, second, ..], [a, b, ..], [one, two, ..]) =
-            (&*self.lines, &*self.mappings, &*self.rarities)
-        else {
-            return;
-        };
-        let (first, second) = (&first.line, &second.line);
-        if first.user_agent == second.user_agent || b.time > first.time {
-            return;
-        }
-        let (known_a, known_b) =
-            (learnt.profiles.known(a.client_hash), learnt.profiles.known(b.client_hash));
-        let straight = known_a.cost(one) + known_b.cost(two);
-        let crossed = known_b.cost(one) + known_a.cost(two);
-        if straight.min(crossed) > costs::ORDER_AGENTS
-            || (straight - crossed).abs() < costs::ORDER_AGENTS_LEAD
-        {
-            return;
-        }
-        let server = &mut learnt.servers[first.server as usize];
-        let delay = |line: &HeldLine, mapping: &WindowMapping| {
-            server.delays.cost(line.time.micros_since(mapping.time))
-        };
-        let against = delay(first, b) + delay(second, a) - delay(first, a) - delay(second, b);
-        server.order.learn(crossed < straight, against);
-    }
-
-    /// Returns the best mapping of the likeliest client of a line, by the share of each mapping, and that client's
-    /// probability, in thousandths. `None` if the line clearly more likely belongs to `nobody`.
-    pub(super) fn best(&self, nobody: f64, share: impl Fn(usize) -> f64) -> Option<(usize, u16)> {
-        let (mut best, mut most) = (None, 0.0);
-        let is_open = |it: &(usize, &WindowMapping)| it.1.standing != WindowStanding::Taken;
-        for (place, _) in self.mappings.iter().enumerate().filter(is_open) {
-            let share = share(place);
-            if share > most {
-                (best, most) = (Some(place), share);
-            }
-        }
-        let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
-        let of_client = self.mappings.iter().enumerate().filter(is_open);
-        let of_client = of_client.filter(|(_, it)| it.client == client);
-        let of_client = of_client.map(|(place, _)| share(place)).sum::<f64>();
-        if nobody > of_client + costs::NOBODY_LEAD {
-            return None;
-        }
-        Some((best, thousandths(of_client)))
+    /// Returns how many of the first lines are due: nothing that is still to come changes what they get.
+    pub(super) fn due(&self, memory: &Memory) -> usize {
+        let is_due = |it: &&WindowLine| it.line.time.offset_by(memory.wait) <= memory.now;
+        self.lines.iter().take_while(is_due).count().max(1)
     }
 
     /// Decides the first lines of the window one after the other, at most so many, and keeps the verdicts on all but the
@@ -186,12 +136,6 @@ impl DecisionWindow {
         first
     }
 
-    /// Returns how many of the first lines are due: nothing that is still to come changes what they get.
-    pub(super) fn due(&self, memory: &Memory) -> usize {
-        let is_due = |it: &&WindowLine| it.line.time.offset_by(memory.wait) <= memory.now;
-        self.lines.iter().take_while(is_due).count().max(1)
-    }
-
     /// Leaves the group's first line without a mapping; `next` is the following line of the group. Other lines may have
     /// mappings, and what they get is a guess from now on.
     pub(super) fn leave_unmatched(
@@ -209,9 +153,69 @@ impl DecisionWindow {
         LineVerdict { candidates: mappings, ..LineVerdict::unmatched(reason) }
     }
 
+    /// Returns the best mapping of the likeliest client of a line, by the share of each mapping, and that client's
+    /// probability, in thousandths. `None` if the line clearly more likely belongs to `nobody`.
+    pub(super) fn best(&self, nobody: f64, share: impl Fn(usize) -> f64) -> Option<(usize, u16)> {
+        let (mut best, mut most) = (None, 0.0);
+        let is_open = |it: &(usize, &WindowMapping)| it.1.standing != WindowStanding::Taken;
+        for (place, mapping) in self.mappings.iter().enumerate().filter(is_open) {
+            // Of mappings that are as likely, lines get one each.
+            let rank = share(place) * if mapping.named { costs::NAMED_AGAIN } else { 1.0 };
+            if rank > most {
+                (best, most) = (Some(place), rank);
+            }
+        }
+        let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
+        let of_client = self.mappings.iter().enumerate().filter(is_open);
+        let of_client = of_client.filter(|(_, it)| it.client == client);
+        let of_client = of_client.map(|(place, _)| share(place)).sum::<f64>();
+        if nobody > of_client + costs::NOBODY_LEAD {
+            return None;
+        }
+        Some((best, thousandths(of_client)))
+    }
+
+    /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
+    pub(super) fn judge_share(
+        &mut self,
+        memory: &mut Memory,
+        learnt: &mut Learnt,
+        group: GroupSlot,
+        row: usize,
+        chosen: usize,
+        share: u16,
+    ) -> LineVerdict {
+        let line = self.lines[row].line;
+        let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
+        let taken = self.mappings[chosen];
+        let delay = line.time.micros_since(taken.time);
+        let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
+        let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
+        let confidence = if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
+            let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
+            MatchConfidence::certain(reason)
+        } else {
+            let reason = match (same, fit) {
+                (true, _) => Reason::Doubtful,
+                (false, AgentFit::Same) => Reason::UserAgent,
+                (false, _) => Reason::Order,
+            };
+            MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
+        };
+        learn(memory, learnt, &line, &taken, confidence, share);
+        if !same {
+            self.contest_others(memory, chosen);
+            // What lines of another file could have is not passed over.
+            if self.others.is_empty() {
+                self.pass_over(memory, group, chosen);
+            }
+        }
+        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
+    }
+
     /// Finds which mappings of the window the line could have. Returns how many, and whether all of these,
     /// and all that the window left out, surely belong to the chosen client.
-    pub(super) fn find_possible(
+    fn find_possible(
         &mut self,
         memory: &Memory,
         learnt: &Learnt,
@@ -241,7 +245,7 @@ impl DecisionWindow {
 
     /// Marks the possible mappings that were not chosen as contested: another line that gets one of them may have
     /// it in the place of this line.
-    pub(super) fn contest_others(&mut self, memory: &mut Memory, chosen: usize) {
+    fn contest_others(&mut self, memory: &mut Memory, chosen: usize) {
         for (place, mapping) in self.mappings.iter_mut().enumerate() {
             let is_open = mapping.standing == WindowStanding::Possible && place != chosen;
             if is_open && !mapping.contested {
@@ -252,7 +256,7 @@ impl DecisionWindow {
     }
 
     /// Counts that the mappings before the chosen one were passed over once more.
-    pub(super) fn pass_over(&self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
+    fn pass_over(&self, memory: &mut Memory, group: GroupSlot, chosen: usize) {
         let before = self.mappings[..chosen].iter();
         for mapping in before.filter(|it| it.standing != WindowStanding::Taken) {
             memory.mappings.pass_over(group, mapping.mapping);
@@ -281,7 +285,7 @@ fn is_possible(
 }
 
 /// Whether something contradicts the chosen mapping, or another mapping may be missing.
-pub(super) fn is_doubtful(
+fn is_doubtful(
     memory: &Memory,
     learnt: &Learnt,
     group: GroupSlot,
@@ -300,87 +304,31 @@ pub(super) fn is_doubtful(
         || pair::may_be_tls(memory, line)
 }
 
-/// Learns from the chosen mapping. `by_pair` is its probability without the order of the group.
-pub(super) fn learn(
+/// Learns from the chosen mapping, of this probability in thousandths.
+fn learn(
     memory: &Memory,
     learnt: &mut Learnt,
     line: &HeldLine,
     chosen: &WindowMapping,
     confidence: MatchConfidence,
-    by_pair: u16,
-) {
-    let weight = guess_weight(by_pair);
-    match (confidence.certainty, confidence.reason) {
-        (Certainty::Certain, _) if chosen.facts.is_some() => {
-            pair::learn_exchange(memory, learnt, chosen.mapping, line);
-        }
-        (Certainty::Certain, _) => {
-            let weight = costs::PROFILE_CERTAIN;
-            learnt.profiles.learn(chosen.client_hash, line.user_agent, weight);
-        }
-        (_, Reason::UserAgent) if by_pair >= costs::GUESS_TEACHES => {
-            pair::learn(memory, learnt, chosen.mapping, line, weight);
-        }
-        _ => learnt.profiles.learn(chosen.client_hash, line.user_agent, weight),
-    }
-}
-
-/// Returns the share of the evidence for the chosen client, in thousandths, never certainty. Only mappings near
-/// the chosen one count as rivals. `step` is the cost of each place that a rival is further off: another
-/// choice would put the window's lines out of order.
-pub(super) fn probability(
-    chosen: usize,
-    mappings: &[WindowMapping],
-    costs_of_line: &[i64],
-    step: i64,
-) -> u16 {
-    let near = chosen.saturating_sub(costs::PLACES_BEHIND)
-        ..mappings.len().min(chosen + costs::PLACES_AHEAD);
-    let client = mappings[chosen].client;
-    let is_open = |place: &usize| mappings[*place].standing != WindowStanding::Taken;
-    let places_off = |place: usize| {
-        let between = if place < chosen { place..chosen } else { chosen + 1..place + 1 };
-        between.filter(is_open).count()
-    };
-    let cost = |place: usize| {
-        let off = i64::try_from(places_off(place)).expect("bounded by the window");
-        costs_of_line[place].saturating_add(off.saturating_mul(step))
-    };
-    let open = || near.clone().filter(is_open);
-    let best = open().map(cost).min().unwrap_or(0);
-    let (mut all, mut chosen_client) = (0, 0);
-    for place in open() {
-        let weight = weight(cost(place) - best);
-        all += weight;
-        if mappings[place].client == client {
-            chosen_client += weight;
-        }
-    }
-    let share = u16::try_from(chosen_client * 1_000 / all.max(1));
-    share.expect("a part of the whole").clamp(1, costs::GUESS_CEILING)
-}
-
-/// Returns how sure a line is of a mapping of this probability, in thousandths. `same` says whether the mappings that the
-/// line could have, `total`, belong to one client.
-pub(super) fn confidence(
-    (total, same): (u32, bool),
-    is_doubtful: bool,
-    fit: AgentFit,
     share: u16,
-) -> MatchConfidence {
-    if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
-        let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
-        return MatchConfidence::certain(reason);
+) {
+    let is_certain = confidence.certainty == Certainty::Certain;
+    let server = line.server as usize;
+    if chosen.facts.is_some() {
+        if is_certain {
+            pair::learn_exchange(memory, learnt, chosen.mapping, line);
+        } else if share >= learnt.servers[server].teaches() {
+            pair::learn_end(memory, learnt, chosen.mapping, line);
+        }
+    } else {
+        // The best of many guesses teaches a little: wrong ones are spread over all User-Agents.
+        let weight = if is_certain { costs::PROFILE_CERTAIN } else { guess_weight(share).max(1) };
+        learnt.profiles.learn(chosen.client_hash, line.user_agent, weight);
     }
-    let reason = match (same, fit) {
-        (true, _) => Reason::Doubtful,
-        (false, AgentFit::Same) => Reason::UserAgent,
-        (false, _) => Reason::Order,
-    };
-    MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
 }
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
-fn thousandths(share: f64) -> u16 {
+pub(super) fn thousandths(share: f64) -> u16 {
     (share.clamp(0.0, 1.0) * 1_000.0) as u16
 }

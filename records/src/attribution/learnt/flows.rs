@@ -10,24 +10,56 @@ const SPAN: i64 = SECONDS as i64;
 
 /// Mappings and lines of one server.
 pub(crate) struct FlowCounts {
-    /// By second: which one, its mappings, and its lines.
-    seconds: [(i64, f64, f64); SECONDS],
+    seconds: [FlowSecond; SECONDS],
     /// The second of the last line.
     last: i64,
     /// Those of the seconds before it, of late.
     mappings: f64,
     lines: f64,
+    /// How many more lines than mappings there were before it.
+    lead: i64,
+    /// All mappings, and all lines.
+    all_mappings: i64,
+    all_lines: i64,
+    /// The lines of the second before it.
+    before: f64,
+}
+
+/// Mappings and lines of one second.
+#[derive(Clone, Copy)]
+struct FlowSecond {
+    second: i64,
+    mappings: f64,
+    lines: f64,
+    /// How many more lines than mappings there were before.
+    lead: Option<i64>,
+}
+
+impl FlowSecond {
+    const fn new(second: i64) -> Self {
+        Self { second, mappings: 0.0, lines: 0.0, lead: None }
+    }
 }
 
 impl FlowCounts {
     pub(crate) const fn new() -> Self {
-        Self { seconds: [(i64::MIN, 0.0, 0.0); SECONDS], last: i64::MAX, mappings: 0.0, lines: 0.0 }
+        Self {
+            seconds: [FlowSecond::new(i64::MIN); SECONDS],
+            last: i64::MAX,
+            mappings: 0.0,
+            lines: 0.0,
+            lead: 0,
+            all_mappings: 0,
+            all_lines: 0,
+            before: 0.0,
+        }
     }
 
     pub(crate) fn count_mapping(&mut self, time: Timestamp) {
         let second = second(time);
+        self.all_mappings += 1;
         if second >= self.last || self.last == i64::MAX {
-            self.at(second).1 += 1.0;
+            self.at(second).mappings += 1.0;
         }
     }
 
@@ -39,16 +71,25 @@ impl FlowCounts {
         if second > self.last {
             self.close(second);
         }
-        self.at(second).2 += 1.0;
+        self.at(second).lines += 1.0;
+        self.all_lines += 1;
     }
 
     /// Adds up the seconds before this one.
     #[cold]
+    #[expect(clippy::cast_possible_truncation, reason = "whole numbers of one second")]
     fn close(&mut self, second: i64) {
         for closed in self.last..second.min(self.last.saturating_add(SPAN)) {
-            let (_, mappings, lines) = *self.at(closed);
+            let FlowSecond { mappings, lines, .. } = *self.at(closed);
             self.mappings += mappings;
             self.lines += lines;
+            self.before = lines;
+        }
+        let later = self.seconds.iter().filter(|it| it.second >= second);
+        let later = later.map(|it| it.mappings).sum::<f64>() as i64;
+        self.lead = self.all_lines - (self.all_mappings - later);
+        for skipped in self.last.saturating_add(1)..=second.min(self.last.saturating_add(SPAN)) {
+            self.at(skipped).lead = Some(self.lead);
         }
         self.last = second;
         while self.mappings.max(self.lines) > costs::FLOW_FADE_AT {
@@ -57,13 +98,27 @@ impl FlowCounts {
         }
     }
 
-    fn at(&mut self, second: i64) -> &mut (i64, f64, f64) {
-        let place = usize::try_from(second.rem_euclid(SPAN)).unwrap_or(0);
-        let at = &mut self.seconds[place];
-        if at.0 != second {
-            *at = (second, 0.0, 0.0);
+    fn at(&mut self, second: i64) -> &mut FlowSecond {
+        let at = &mut self.seconds[place(second)];
+        if at.second != second {
+            *at = FlowSecond::new(second);
         }
         at
+    }
+
+    /// Returns how many more lines than mappings there were before the second of this time; as far as is known, if it
+    /// is not over.
+    pub(crate) fn lead(&self, time: Timestamp) -> i64 {
+        let second = second(time);
+        let at = &self.seconds[place(second)];
+        let known = if at.second == second { at.lead } else { None };
+        known.unwrap_or(self.lead)
+    }
+
+    /// Returns by how much a lead changes by chance, at most: requests are underway when a second ends.
+    #[expect(clippy::cast_possible_truncation, reason = "a number of lines")]
+    pub(crate) fn lead_by_chance(&self) -> i64 {
+        costs::LEAD_BY_CHANCE + (self.before / costs::LEAD_LINES) as i64
     }
 
     /// Returns the least share of mappings without a line.
@@ -84,6 +139,10 @@ fn excess(some: f64, others: f64) -> f64 {
     } else {
         1.0 - (others / some + costs::FLOW_CHANCE).min(1.0)
     }
+}
+
+fn place(second: i64) -> usize {
+    usize::try_from(second.rem_euclid(SPAN)).unwrap_or(0)
 }
 
 const fn second(time: Timestamp) -> i64 {

@@ -43,11 +43,6 @@ impl LeftOverCounts {
         learnt.max(at_least).max(costs::LEFT_OVER_LEAST)
     }
 
-    /// Whether many mappings are left over, or many lines without one.
-    pub(crate) fn is_usual(&self) -> bool {
-        self.left.max(self.alone) > (self.left + self.alone + self.taken) * costs::LEFT_OVER_USUAL
-    }
-
     /// Returns the cost of a line without a mapping, where there are so many at least.
     #[expect(clippy::cast_possible_truncation, reason = "a small number")]
     pub(crate) fn alone_cost(&self, at_least: f64) -> i64 {

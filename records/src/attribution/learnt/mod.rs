@@ -2,7 +2,7 @@
 //!
 //! - `delays`, `steps`, `coarse`: how long a server's lines come after their mappings.
 //! - `user_agents`: which User-Agents a client has.
-//! - `order`: whether a server answers equal requests in order.
+//! - `places`: how many places lines are off, where stamps are coarse.
 //! - `end_order`: whether a server logs exchanges in the order in which they end.
 //! - `senders`: which client fields of lines name a host that comes past the balancer.
 //! - `agreement`: how often logged status and size are those that the balancer saw.
@@ -30,8 +30,8 @@ pub(crate) mod hosts;
 pub(crate) mod left_over;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
-pub(crate) mod order;
 pub(crate) mod orphans;
+pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod request_ids;
 pub(crate) mod senders;

@@ -10,8 +10,8 @@ use super::flows::FlowCounts;
 use super::hosts::ServerHosts;
 use super::left_over::LeftOverCounts;
 use super::logged_end::LoggedEnd;
-use super::order::RequestOrder;
 use super::orphans::OrphanClasses;
+use super::places::PlaceOrder;
 use super::ports::PortEvidence;
 use super::request_ids::RequestIdEvidence;
 use super::senders::ServerSenders;
@@ -21,6 +21,7 @@ use crate::attribution::costs;
 use crate::attribution::line::{HeldLine, LineOrigin};
 use crate::attribution::memory::ServerMemory;
 use crate::attribution::memory::facts::ExchangeLife;
+use crate::attribution::memory::mappings::WaitingMapping;
 use crate::time::{Resolution, Timestamp};
 
 /// What is learnt about one server.
@@ -31,7 +32,8 @@ pub(crate) struct LearntServer {
     other_delays: Option<Box<ServerDelays>>,
     /// Whether `delays` are those of lines with whole seconds.
     is_coarse: bool,
-    pub(crate) order: RequestOrder,
+    /// How many places lines are off.
+    pub(crate) places: PlaceOrder,
     pub(crate) senders: ServerSenders,
     pub(crate) fallback: AgentFallback,
     pub(crate) agreement: ResponseAgreement,
@@ -73,7 +75,7 @@ impl LearntServer {
             delays: Box::new(ServerDelays::new()),
             other_delays: None,
             is_coarse: false,
-            order: RequestOrder::new(),
+            places: PlaceOrder::new(),
             senders: ServerSenders::default(),
             fallback: AgentFallback::new(),
             agreement: ResponseAgreement::new(),
@@ -111,6 +113,11 @@ impl LearntServer {
             let other = self.other_delays.get_or_insert_with(|| Box::new(ServerDelays::new()));
             std::mem::swap(&mut self.delays, other);
         }
+    }
+
+    /// Learns how many places the line of a certain pair is off.
+    pub(crate) fn learn_place(&mut self, waiting: &WaitingMapping, line: &HeldLine) {
+        self.places.learn(waiting.place, line.place, self.flows.lead(waiting.time));
     }
 
     /// Learns whether a line was without a mapping.
@@ -199,7 +206,7 @@ impl LearntServer {
 
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
-        self.left_over.alone_cost(0.0) + self.delays.peak_cost()
+        self.left_over.alone_cost(self.flows.alone()) + self.delays.peak_cost()
     }
 
     /// Learns when the exchange of a line ended.
@@ -247,12 +254,6 @@ impl LearntServer {
         self.anchor.filter(|_| self.anchor_origin == line.origin && self.advances.is_settled())
     }
 
-    /// Returns the cost of leaving a line without a client: less where mappings are often missing.
-    pub(crate) fn unmatched_cost(&self) -> i64 {
-        let octaves = i64::from((self.missing.max(1_000) / 1_000).ilog2());
-        costs::LINE_UNMATCHED - octaves * costs::LINE_UNMATCHED_STEP
-    }
-
     /// Returns the cost of the time between a line and its exchange.
     pub(crate) fn end_cost(&self, line: &HeldLine, life: ExchangeLife) -> i64 {
         let delay = line.time.micros_since(life.ended);
@@ -289,26 +290,17 @@ impl LearntServer {
         self.delays.hull(costs::DELAYS_SETTLED_AFTER).map_or(0, |hull| hull.1.max(0))
     }
 
-    /// Returns the cost of a line so long after its request.
-    pub(crate) fn asked_cost(&self, delay: i64) -> i64 {
+    /// Returns the cost of a line so long after its request, where stamps are as fine as this.
+    pub(crate) fn asked_cost(&self, delay: i64, resolution: Resolution) -> i64 {
         let learnt = self.delays.cost(delay);
         if self.delays.is_settled() || delay <= 0 {
             return learnt;
         }
-        // A long time is less likely than a short one.
-        let times = 1 + delay.unsigned_abs() / costs::ASKED_AT_FIRST;
-        learnt + i64::from(times.ilog2()) * costs::HALVING / 2
-    }
-
-    /// Returns the cost of a line so long after its request, where stamps are as fine as this and lines are in no order.
-    pub(crate) fn unordered_cost(&self, delay: i64, resolution: Resolution) -> i64 {
-        let learnt = self.delays.cost(delay);
-        if self.delays.is_settled() || delay <= 0 {
-            return learnt;
-        }
-        // A long time is less likely than a short one: half as likely for each doubling.
-        let unit = costs::UNORDERED_AT_FIRST.max(resolution.micros().unsigned_abs());
-        learnt + i64::from((1 + delay.unsigned_abs() / unit).ilog2()) * costs::HALVING
+        // Before delays are known, a long time is less likely than a short one: half as likely for each doubling, and
+        // with whole seconds a quarter.
+        let unit = costs::ASKED_AT_FIRST.max(resolution.micros().unsigned_abs());
+        let halvings = if resolution == Resolution::Second { 2 } else { 1 };
+        learnt + i64::from((1 + delay.unsigned_abs() / unit).ilog2()) * halvings * costs::HALVING
     }
 
     /// Returns the share, in thousandths, from which a pair teaches delays.

@@ -13,7 +13,7 @@ use super::facts::FactsSlot;
 use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
-use crate::attribution::line::LineNumber;
+use crate::attribution::line::{LineNumber, OrderPlace};
 use crate::request::Fingerprint;
 use crate::time::{Resolution, Timestamp};
 
@@ -23,6 +23,9 @@ pub(crate) type MappingSlot = Slot<WaitingMapping>;
 /// The place of a group.
 pub(crate) type GroupSlot = Slot<RequestGroup>;
 
+/// A probability of 1, as it is stored.
+const WHOLE: u16 = u16::MAX;
+
 /// A remembered mapping: one cache line, since decisions go from one mapping to another.
 #[repr(align(64))]
 pub(crate) struct WaitingMapping {
@@ -30,12 +33,16 @@ pub(crate) struct WaitingMapping {
     pub(crate) resolution: Resolution,
     /// Whether the mapping was a candidate in a decision that could have gone another way.
     pub(crate) contested: bool,
-    /// The probability that its line is still to come.
-    pub(crate) unclaimed: f32,
+    /// See [`Self::unclaimed`], in parts of [`WHOLE`].
+    unclaimed: u16,
+    /// Its number among the mappings of the server.
+    pub(crate) place: OrderPlace,
     /// Whether the mapping is deferred: too old to be expected, or of an exchange that has not ended.
     pub(crate) deferred: bool,
     /// How often a younger mapping was preferred.
     passed_over: u8,
+    /// Whether a line has its client, but in doubt.
+    pub(crate) named: bool,
     pub(crate) time: Timestamp,
     /// Hash of `client`.
     pub(crate) client_hash: ClientHash,
@@ -50,6 +57,16 @@ pub(crate) struct WaitingMapping {
 }
 
 impl WaitingMapping {
+    /// Whether no line is known that may have it.
+    pub(crate) const fn is_unclaimed(&self) -> bool {
+        self.unclaimed == WHOLE
+    }
+
+    /// Returns the probability that its line is still to come.
+    pub(crate) fn unclaimed(&self) -> f64 {
+        f64::from(self.unclaimed) / f64::from(WHOLE)
+    }
+
     /// Returns the next mapping of the same list of the group.
     pub(crate) const fn after(&self) -> Option<MappingSlot> {
         self.links.after
@@ -247,12 +264,12 @@ impl MappingTable {
     }
 
     /// Makes a mapping less likely to be left for other lines by this part, and returns how likely it is.
-    #[expect(clippy::cast_possible_truncation, reason = "a share of 1")]
-    pub(crate) fn claim(&mut self, mapping: MappingSlot, part: f64) -> f32 {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
+    pub(crate) fn claim(&mut self, mapping: MappingSlot, part: f64) -> f64 {
         let waiting = &mut self.slab[mapping];
-        waiting.unclaimed *= 1.0 - part as f32;
-        waiting.contested = true;
-        waiting.unclaimed
+        let part = (part * f64::from(WHOLE)).ceil() as u16;
+        waiting.unclaimed = waiting.unclaimed.saturating_sub(part);
+        waiting.unclaimed()
     }
 
     /// Counts that a younger mapping was preferred. A mapping passed over too often is deferred, so
@@ -271,15 +288,17 @@ impl MappingTable {
         group: GroupSlot,
         client: ClientAddr,
         (time, resolution): (Timestamp, Resolution),
-        facts: Option<FactsSlot>,
+        (place, facts): (OrderPlace, Option<FactsSlot>),
     ) -> MappingSlot {
         let waiting = WaitingMapping {
             client,
             resolution,
             contested: false,
-            unclaimed: 1.0,
+            unclaimed: WHOLE,
+            place,
             deferred: false,
             passed_over: 0,
+            named: false,
             time,
             client_hash: ClientHash::of(client),
             usual: None,
@@ -506,7 +525,7 @@ impl MappingTable {
                 return deferred;
             };
             self.defer(group, first);
-            deferred += f64::from(self.get(first).unclaimed);
+            deferred += self.get(first).unclaimed();
         }
     }
 
@@ -561,7 +580,7 @@ mod tests {
     fn add(outstanding: &mut MappingTable, group: GroupSlot, client: u8, seconds: i64) {
         let client = ClientAddr::Ip([192, 0, 2, client].into());
         let time = (Timestamp::from_seconds(seconds), Resolution::Second);
-        outstanding.add(group, client, time, None);
+        outstanding.add(group, client, time, (OrderPlace::FIRST, None));
     }
 
     fn seconds(outstanding: &MappingTable, group: GroupSlot) -> Vec<i64> {
@@ -612,7 +631,7 @@ mod tests {
         outstanding.group_mut(group).of_exchanges = true;
         let add = |outstanding: &mut MappingTable, second| {
             let time = (Timestamp::from_seconds(second), Resolution::Microsecond);
-            outstanding.add(group, client, time, Some(Slot::new(0)))
+            outstanding.add(group, client, time, (OrderPlace::FIRST, Some(Slot::new(0))))
         };
         let [a, b, c] = [1, 2, 3].map(|second| add(&mut outstanding, second));
         assert_eq!(seconds(&outstanding, group), [1, 2, 3], "none has ended");

@@ -36,7 +36,7 @@ use self::request_ids::{RecordIds, RequestIdTable};
 use self::signature::{LoggedFields, RequestSignature, ServerFields};
 use self::tls::TlsExchanges;
 use super::costs;
-use super::line::{HeldLine, LineNumber, LoggedLine, LoggedRequestId, low};
+use super::line::{HeldLine, LineNumber, LoggedLine, LoggedRequestId, OrderPlace, low};
 use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use crate::hash::mix;
@@ -92,6 +92,10 @@ pub(crate) struct ServerMemory {
     pub(crate) short: u32,
     /// Held lines.
     pub(crate) held: u32,
+    /// The number of the last mapping that does not name its connection.
+    pub(crate) mappings: OrderPlace,
+    /// The number of the last line.
+    pub(crate) lines: OrderPlace,
     /// Connections of our own balancers, and of others that record the opening.
     pub(crate) load: ConnectionLoad,
     /// TLS exchanges, if there were any.
@@ -121,6 +125,8 @@ impl ServerMemory {
             coarsest: Resolution::Microsecond,
             short: 0,
             held: 0,
+            mappings: OrderPlace::FIRST,
+            lines: OrderPlace::FIRST,
             load: ConnectionLoad::new(),
             tls: None,
         }
@@ -164,6 +170,7 @@ impl Memory {
             return false;
         };
         known.coarsest = known.coarsest.max(record.resolution);
+        known.mappings = known.mappings.next();
         (known.is_known, known.has_nameless) = (true, true);
         known.ids.count(false);
         self.seen[usize::from(record.cut != Cut::Short)] = true;
@@ -180,7 +187,8 @@ impl Memory {
         facts: Option<FactsSlot>,
     ) -> MappingSlot {
         let time = (record.time, record.resolution);
-        let mapping = self.mappings.add(group, record.client, time, facts);
+        let place = self.servers[record.server.0 as usize].mappings;
+        let mapping = self.mappings.add(group, record.client, time, (place, facts));
         self.count_joined(group);
         while self.mappings.len() > self.most_mappings() {
             self.evict();

@@ -125,7 +125,7 @@ fn several_mappings_of_one_client_are_certain_of_two_clients_likely_and_in_order
     site.line(10, 1, "/a");
     site.line(11, 1, "/a");
     let expected =
-        [(7, Certainty::Certain, Reason::SameClient), (7, Certainty::Certain, Reason::Only)];
+        [(7, Certainty::Certain, Reason::SameClient), (7, Certainty::Certain, Reason::SameClient)];
     assert_eq!(site.out(SECOND), expected);
     site.mapping(2 * SECOND, 8, "/a");
     site.mapping(2 * SECOND + 1, 9, "/a");
@@ -133,7 +133,7 @@ fn several_mappings_of_one_client_are_certain_of_two_clients_likely_and_in_order
     site.line(2 * SECOND + 3, 6, "/a");
     let out = site.out(9 * SECOND);
     assert_eq!(out[0], (8, Certainty::Likely, Reason::Order));
-    assert_eq!((out[1].0, out[1].1), (9, Certainty::Likely), "the rest of a guess is a guess");
+    assert_eq!(out[1].1, Certainty::Likely, "the rest of a guess is a guess");
 }
 
 #[test]
@@ -179,14 +179,14 @@ fn a_known_user_agent_turns_the_order_round() {
 }
 
 #[test]
-fn two_lines_that_compete_for_one_mapping_are_not_certain() {
+fn of_two_lines_that_compete_for_one_mapping_each_is_a_guess() {
     let mut site = Site::new();
     site.mapping(0, 7, "/a");
     site.line(10, 1, "/a");
     site.line(11, 1, "/a");
     let out = site.out(SECOND);
     assert!(out.iter().all(|&(_, certainty, _)| certainty < Certainty::Certain), "{out:?}");
-    assert_eq!(out.iter().filter(|&&(client, ..)| client == 7).count(), 1);
+    assert!(out.iter().any(|&(client, ..)| client == 7), "{out:?}");
 }
 
 #[test]
@@ -225,7 +225,7 @@ fn mappings_that_nobody_answers_do_not_shift_those_that_follow() {
 }
 
 #[test]
-fn with_many_of_one_page_outstanding_lines_take_them_in_order() {
+fn with_many_of_one_page_outstanding_and_nothing_known_lines_are_guesses() {
     let mut site = Site::new();
     for i in 0..5_000_u32 {
         let client = u8::try_from(i % 250).unwrap();
@@ -235,9 +235,28 @@ fn with_many_of_one_page_outstanding_lines_take_them_in_order() {
         site.line(100_000 + i, 1, "/a");
     }
     let out = site.out(SECOND);
-    for (i, (client, ..)) in (0_u32..).zip(&out) {
-        assert_eq!(u32::from(*client), i % 250, "line {i}");
+    assert_eq!(out.len(), 5_000);
+    assert!(out.iter().all(|&(_, certainty, _)| certainty < Certainty::Certain));
+}
+
+#[test]
+fn where_lines_are_known_to_be_in_order_equal_requests_are_taken_in_order() {
+    let mut site = Site::new();
+    for i in 0..200 {
+        site.mapping(i * 100_000, 1, &format!("/{i}"));
+        site.line(i * 100_000 + 5_000 + i % 10 * 6_000, 1, &format!("/{i}"));
     }
+    // A hundred equal requests at once, each answered 30 ms later.
+    for i in 0..100_u8 {
+        site.mapping(30 * SECOND + i64::from(i) * 500, i, "/a");
+    }
+    for i in 0..100 {
+        site.line(30 * SECOND + 30_000 + i * 500, 1, "/a");
+    }
+    let out = site.out(40 * SECOND);
+    let clients: Vec<u8> = out[200..].iter().map(|&(client, ..)| client).collect();
+    let in_order = (0..100).zip(&clients).filter(|(i, client)| i == *client).count();
+    assert!(in_order >= 95, "{in_order} of 100 are in order: {clients:?}");
 }
 
 #[test]

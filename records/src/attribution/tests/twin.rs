@@ -98,6 +98,8 @@ struct Noted {
     url: u8,
     client: u8,
     used: bool,
+    /// Whether a line has it that may belong to another one.
+    is_doubtful: bool,
 }
 
 /// The twin decides each line when the engine does: [`WAIT`] after it came, or when time first
@@ -122,7 +124,14 @@ fn check(events: &[Event], decided: &[DecidedLine<usize>]) -> Result<(), TestCas
         while fed < until {
             if let What::Mapping { client } = events[fed].what {
                 let Event { server, url, .. } = events[fed];
-                noted.push(Noted { at: times[fed], server, url, client, used: false });
+                noted.push(Noted {
+                    at: times[fed],
+                    server,
+                    url,
+                    client,
+                    used: false,
+                    is_doubtful: false,
+                });
             }
             fed += 1;
         }
@@ -142,13 +151,16 @@ fn check(events: &[Event], decided: &[DecidedLine<usize>]) -> Result<(), TestCas
 
         let Some(found) = found else {
             prop_assert_eq!(certainty, Certainty::Unmatched);
+            // Where lines outnumber mappings, each may more likely have none.
             let rivals = events[..until].iter().enumerate().filter(|&(i, event)| {
-                i > number
+                i != number
                     && matches!(event.what, What::Line)
                     && (event.server, event.url) == (server, url)
             });
+            // A request that was asked only after the line may well be another one's.
+            let is_free = |&i: &usize| !noted[i].is_doubtful && noted[i].at <= times[number];
             prop_assert!(
-                possible.is_empty() || rivals.count() > 0,
+                !possible.iter().any(is_free) || rivals.count() > 0,
                 "line {} has no client but could have {:?}",
                 number,
                 clients
@@ -157,19 +169,29 @@ fn check(events: &[Event], decided: &[DecidedLine<usize>]) -> Result<(), TestCas
         };
         let same = clients.iter().all(|&other| client(other) == found);
         prop_assert!(clients.iter().any(|&other| client(other) == found), "line {number}: made up");
+        let mut free = possible.iter().filter(|&&i| !noted[i].is_doubtful);
+        let same = same || free.all(|&i| client(noted[i].client) == found);
         if certainty == Certainty::Certain {
             prop_assert!(same, "line {} is called certain among {:?}", number, clients);
         }
         if reason == Reason::Only {
-            prop_assert_eq!(possible.len(), 1);
+            prop_assert!(possible.iter().filter(|&&i| !noted[i].is_doubtful).count() <= 1);
         }
         // Of several mappings of the chosen client the engine takes the one with this delay.
         let delay = out.verdict.delay.expect("a client came from a mapping") / 1_000;
         let used = possible
-            .into_iter()
-            .find(|&i| client(noted[i].client) == found && times[number] - noted[i].at == delay);
+            .iter()
+            .copied()
+            .filter(|&i| client(noted[i].client) == found && times[number] - noted[i].at == delay)
+            .min_by_key(|&i| noted[i].is_doubtful);
         prop_assert!(used.is_some(), "line {} took a mapping that was not there", number);
-        noted[used.unwrap_or_default()].used = true;
+        // Where it is in doubt which mapping a line has, lines that follow may have each.
+        let is_only = reason == Reason::Only;
+        for i in possible {
+            noted[i].is_doubtful |= !is_only;
+        }
+        let used = &mut noted[used.unwrap_or_default()];
+        (used.used, used.is_doubtful) = (is_only, true);
     }
     Ok(())
 }

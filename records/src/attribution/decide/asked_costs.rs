@@ -1,0 +1,191 @@
+//! The cost of a line and a mapping that tells only when a request was asked: by the delay, and where order tells more
+//! than delays, by their places in the server's order.
+
+use crate::attribution::costs;
+use crate::attribution::learnt::server::LearntServer;
+use crate::attribution::line::HeldLine;
+use crate::attribution::memory::Memory;
+use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
+use crate::time::{Resolution, Timestamp};
+
+/// The costs of pairs of one group, without their User-Agents.
+pub(super) struct AskedCosts<'a> {
+    memory: &'a Memory,
+    server: &'a LearntServer,
+    /// How many places lines come after their mappings; roughly, while that is not known.
+    usual: i64,
+    evidence: AskedEvidence,
+}
+
+/// What tells which line belongs to which mapping.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AskedEvidence {
+    /// Delays alone.
+    Delay,
+    /// The order of the group, if stamps are coarse.
+    RoughPlace,
+    /// Places, if stamps are coarse.
+    CoarsePlace,
+    /// Places, and with fine stamps delays, whichever speaks more against a pair.
+    Place,
+}
+
+impl<'a> AskedCosts<'a> {
+    pub(super) fn of(
+        server: &'a LearntServer,
+        memory: &'a Memory,
+        group: GroupSlot,
+        first: &HeldLine,
+    ) -> Self {
+        let known = server.places.usual();
+        let evidence = match known {
+            _ if server.flows.left().max(server.flows.alone()) > costs::PLACES_DRIFT => {
+                AskedEvidence::Delay
+            }
+            None => AskedEvidence::RoughPlace,
+            Some(_) if server.places.is_in_order() => AskedEvidence::Place,
+            Some(_) => AskedEvidence::CoarsePlace,
+        };
+        let usual = known.unwrap_or_else(|| {
+            let mut fresh = memory.mappings.fresh(group).map(|it| memory.mappings.get(it));
+            let next = fresh.find(|it| !it.named);
+            next.map_or(0, |it| first.place.after(it.place))
+        });
+        Self { memory, server, usual, evidence }
+    }
+
+    /// Returns the cost of a mapping for the line between these two that most likely has it.
+    pub(super) fn of_span(
+        &self,
+        waiting: &WaitingMapping,
+        first: &HeldLine,
+        last: &HeldLine,
+    ) -> i64 {
+        let mut costs = self.of_mapping(waiting);
+        let is_coarse = first.resolution == Resolution::Second;
+        if is_coarse && costs.behind(first) <= 0 && costs.behind(last) >= 0 {
+            return 0;
+        }
+        costs.cost(first).min(costs.cost(last))
+    }
+
+    /// Returns the cost of a pair.
+    pub(super) fn of_pair(&self, waiting: &WaitingMapping, line: &HeldLine) -> i64 {
+        self.of_mapping(waiting).cost(line)
+    }
+
+    /// Returns the costs of a mapping.
+    pub(super) fn of_mapping<'b>(&'b self, waiting: &'b WaitingMapping) -> MappingCosts<'b> {
+        MappingCosts {
+            pairs: self,
+            waiting,
+            stamps: None,
+            time: waiting.time,
+            is_coarse: false,
+            possible: (waiting.time, waiting.time),
+            usual: self.usual_of(waiting),
+            last: (i64::MIN, 0),
+        }
+    }
+
+    /// Returns how many places a mapping's line usually comes after it. Where lines or mappings are missing since the last
+    /// certain pair, places moved.
+    fn usual_of(&self, waiting: &WaitingMapping) -> i64 {
+        if self.evidence == AskedEvidence::RoughPlace {
+            return self.usual;
+        }
+        let flows = &self.server.flows;
+        let lead = flows.lead(waiting.time);
+        self.usual + self.server.places.moved(lead, flows.lead_by_chance())
+    }
+
+    /// Returns the cost of a delay, where stamps are as fine as this.
+    fn of_delay(&self, delay: i64, resolution: Resolution) -> i64 {
+        let is_coarse = resolution == Resolution::Second;
+        match self.evidence {
+            // A line just after the turn of a second has the next stamp.
+            AskedEvidence::CoarsePlace | AskedEvidence::Place if is_coarse => {
+                let is_next = delay == resolution.micros();
+                self.server.delays.cost(if is_next { 0 } else { delay })
+            }
+            AskedEvidence::Place => self.server.delays.cost(delay),
+            _ => self.server.asked_cost(delay, resolution),
+        }
+    }
+}
+
+/// The costs of a mapping beside the lines of its group; what is the same for most lines is found once.
+pub(super) struct MappingCosts<'a> {
+    pairs: &'a AskedCosts<'a>,
+    waiting: &'a WaitingMapping,
+    /// How fine the stamps of the last line were.
+    stamps: Option<Resolution>,
+    /// The time of the mapping beside such stamps.
+    time: Timestamp,
+    /// Whether these or the mapping's have whole seconds.
+    is_coarse: bool,
+    /// The first and the last time of such a line that is not out of the question.
+    possible: (Timestamp, Timestamp),
+    /// How many places its line usually comes after it.
+    usual: i64,
+    /// The last delay, and its cost.
+    last: (i64, i64),
+}
+
+impl MappingCosts<'_> {
+    /// Returns how many places a line is behind the usual place.
+    #[inline]
+    fn behind(&self, line: &HeldLine) -> i64 {
+        line.place.after(self.waiting.place) - self.usual
+    }
+
+    /// Returns the cost of the mapping for a line; `None` if time puts the pair out of the question.
+    #[inline]
+    pub(super) fn beside(&mut self, line: &HeldLine) -> Option<i64> {
+        if self.stamps != Some(line.resolution) {
+            self.prepare(line.resolution);
+        }
+        let (first, last) = self.possible;
+        (line.time >= first && line.time <= last).then(|| self.cost(line))
+    }
+
+    #[inline]
+    fn cost(&mut self, line: &HeldLine) -> i64 {
+        if self.stamps != Some(line.resolution) {
+            self.prepare(line.resolution);
+        }
+        let delay = line.time.micros_since(self.time);
+        if delay != self.last.0 {
+            let resolution = line.resolution.max(self.waiting.resolution);
+            self.last = (delay, self.pairs.of_delay(delay, resolution));
+        }
+        let by_delay = self.last.1;
+        let by_place = || {
+            let places = &self.pairs.server.places;
+            places.cost(self.behind(line)).min(costs::PLACES_LOST)
+        };
+        match (self.pairs.evidence, self.is_coarse) {
+            (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => by_delay + by_place(),
+            (AskedEvidence::RoughPlace, true) => {
+                let by_place = self.behind(line).abs() * costs::PLACE_AT_FIRST;
+                by_delay + by_place.min(costs::PLACE_AT_FIRST_MOST)
+            }
+            (AskedEvidence::Place, false) => by_place().max(by_delay),
+            _ => by_delay,
+        }
+    }
+
+    /// Finds what is the same for all lines with stamps as fine as this.
+    #[cold]
+    fn prepare(&mut self, stamps: Resolution) {
+        let WaitingMapping { time, resolution, .. } = *self.waiting;
+        let memory = self.pairs.memory;
+        let step = stamps.max(resolution);
+        self.stamps = Some(stamps);
+        self.is_coarse = step == Resolution::Second;
+        self.time = self.waiting.time_beside(stamps);
+        let earliest = time.offset_by(1 - memory.wait - step.micros());
+        self.possible = (earliest, time.offset_by(memory.window));
+        self.last = (i64::MIN, 0);
+    }
+}
