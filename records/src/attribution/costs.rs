@@ -216,6 +216,9 @@ pub(crate) const ASKED_OLDER: usize = 32;
 /// Cost of delay or place from which a line hardly has an older mapping: one in 3,000.
 pub(crate) const ASKED_DEAR: i64 = 8_000;
 
+/// Cost above the least, up to which mappings count where all of them are that dear.
+pub(crate) const ASKED_DEARER: i64 = 3_000;
+
 /// Probability of a line without a mapping from which it counts as one.
 pub(crate) const ALONE_CLEARLY: f64 = 0.9;
 

@@ -117,7 +117,9 @@ impl DecisionWindow {
         let is_possible = |mapping| !memory.cannot_be(memory.mappings.get(mapping), first);
         older.retain(|&(_, mapping)| is_possible(mapping));
         let possible = older.len();
-        older.retain(|&(cost, _)| cost < costs::ASKED_DEAR);
+        let least = older.iter().map(|&(cost, _)| cost).min().unwrap_or(0);
+        let dear = costs::ASKED_DEAR.max(least + costs::ASKED_DEARER);
+        older.retain(|&(cost, _)| cost < dear);
         self.complete &= older.len() == possible;
         if older.len() > costs::ASKED_OLDER {
             older.sort_unstable_by_key(|&(cost, _)| cost);
