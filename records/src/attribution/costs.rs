@@ -228,8 +228,8 @@ pub(crate) const MATCHING_ROUNDS: usize = 40;
 /// Change of all shares below which there are no more rounds.
 pub(crate) const MATCHING_CHANGE: f64 = 0.003;
 
-/// Least weight of a pair, as a part of the best of its line.
-pub(crate) const MATCHING_LEAST: f64 = 1e-4;
+/// Cost above the least of a line's pairs from which a pair does not count: one in 10,000.
+pub(crate) const MATCHING_DEAR: i64 = 9_210;
 
 /// The least part of a share that is not sure: it keeps weights within bounds.
 pub(crate) const MATCHING_REST: f64 = 1e-6;
@@ -245,6 +245,9 @@ pub(crate) const CLAIMED_LEAST: f64 = 0.03;
 
 /// Certain pairs whose median is the usual place.
 pub(crate) const PLACES_RECENT: usize = 7;
+
+/// Certain pairs after which their median is found anew.
+pub(crate) const PLACES_MEDIAN_AFTER: usize = 4;
 
 /// Certain pairs from which the usual place is known.
 pub(crate) const PLACES_KNOWN_AFTER: usize = 7;

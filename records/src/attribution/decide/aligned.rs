@@ -39,7 +39,8 @@ pub(super) fn decide<T>(
         let line = window.lines[place].line;
         let server = line.server as usize;
         learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
-        let best = window.best(window.none_left(place), |mapping| window.share(place, mapping));
+        let shares = (0..window.mappings.len()).map(|it| (it, window.share(place, it)));
+        let best = window.best(window.none_left(place), shares);
         let before = memory.mappings.count_stamp(group, line.time);
         let Some((chosen, share)) = best else {
             let verdict = window.leave_unmatched(memory, group, next);

@@ -6,7 +6,6 @@
 //! likely has it: it stays a candidate of later lines, as likely as it is left.
 
 use super::asked_costs::AskedCosts;
-use super::lattice::refill;
 use super::pair;
 use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding};
 use crate::attribution::costs;
@@ -17,6 +16,9 @@ use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::LineVerdict;
 use crate::time::Timestamp;
+
+/// The cost of a pair that is out of the question.
+const IMPOSSIBLE: i64 = i64::MAX / 2;
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
 pub(super) fn decide<T>(
@@ -37,7 +39,8 @@ pub(super) fn decide<T>(
         let nobody = window.nobody_asked(place);
         let alone = if nobody > costs::ALONE_CLEARLY { 1.0 } else { 0.0 };
         learnt.servers[line.server as usize].left_over.learn_line(alone);
-        let best = window.best(nobody, |mapping| window.matching.share(place, mapping));
+        let pairs = window.matching.pairs(place).iter();
+        let best = window.best(nobody, pairs.map(|pair| (pair.mapping, pair.share)));
         let verdict = if let Some((chosen, share)) = best {
             let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
             window.teach(memory, learnt, place, chosen);
@@ -145,29 +148,15 @@ impl DecisionWindow {
     fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let first = self.lines[0].line;
         let server = &learnt.servers[first.server as usize];
-        let pairs = AskedCosts::of(server, memory, group, &first);
-        refill(&mut self.weights, self.lines.len() * self.mappings.len(), 0.0);
         self.rarities.clear();
         let agents = self.lines.iter().map(|it| it.line.user_agent);
         self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
+        self.find_asked_costs(memory, learnt, group);
         let last = self.lines[self.lines.len() - 1].line;
         let now = if self.has_more { last.time } else { memory.now.max(last.time) };
         let left_over = server.left_over();
-        for (place, mapping) in self.mappings.iter().enumerate() {
-            let waiting = memory.mappings.get(mapping.mapping);
-            let known = learnt.profiles.known(mapping.client_hash);
-            let unclaimed = waiting.unclaimed();
-            let mut costs = pairs.of_mapping(waiting);
-            for (row, (it, rarity)) in self.lines.iter().zip(&self.rarities).enumerate() {
-                let Some(cost) = costs.beside(&it.line) else { continue };
-                let cost = cost + i64::from(known.cost(rarity));
-                let weight = self.lattice.weight(cost) * unclaimed * (1.0 - left_over);
-                self.weights[row * self.mappings.len() + place] = weight;
-            }
-        }
-        self.matching.reset(self.mappings.iter().map(|mapping| {
-            let unclaimed = memory.mappings.get(mapping.mapping).unclaimed();
-            let waited = now.micros_since(mapping.time);
+        self.matching.reset(self.mappings.iter().zip(&self.unclaimed).map(|(it, unclaimed)| {
+            let waited = now.micros_since(it.time);
             let later = self.lattice.weight(server.delays.saved(waited));
             let left = left_over + (1.0 - left_over) * later;
             1.0 - unclaimed + unclaimed * left
@@ -176,16 +165,42 @@ impl DecisionWindow {
         for (row, rarity) in self.rarities.iter().enumerate() {
             let elsewhere = self.elsewhere * self.lattice.weight(i64::from(rarity.surprise));
             let weight = self.lattice.weight(alone + i64::from(rarity.surprise));
-            let start = row * self.mappings.len();
-            let pairs = &self.weights[start..start + self.mappings.len()];
+            let costs = self.costs.get(row..).unwrap_or_default();
+            let costs = costs.iter().step_by(self.lines.len()).copied();
+            let least = costs.clone().min().unwrap_or(0);
+            let dear = (least + costs::MATCHING_DEAR).min(IMPOSSIBLE);
+            let pairs = costs.zip(&self.unclaimed).enumerate();
+            let pairs = pairs
+                .filter(|&(_, (cost, _))| cost < dear)
+                .map(|(place, it)| (place, self.lattice.weight(it.0) * it.1 * (1.0 - left_over)));
             self.matching.add_line(pairs, weight + elsewhere);
         }
         self.alone = self.lattice.weight(alone);
     }
 
+    /// Finds the costs of all pairs, mapping after mapping, and how much of each mapping is left.
+    fn find_asked_costs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
+        let first = self.lines[0].line;
+        let server = &learnt.servers[first.server as usize];
+        let pairs = AskedCosts::of(server, memory, group, &first);
+        self.costs.clear();
+        self.unclaimed.clear();
+        for mapping in &self.mappings {
+            let waiting = memory.mappings.get(mapping.mapping);
+            let known = learnt.profiles.known(mapping.client_hash);
+            let mut costs = pairs.of_mapping(waiting);
+            let lines = self.lines.iter().zip(&self.rarities);
+            self.costs.extend(lines.map(|(it, rarity)| {
+                let cost = costs.beside(&it.line);
+                cost.map_or(IMPOSSIBLE, |cost| cost + i64::from(known.cost(rarity)))
+            }));
+            self.unclaimed.push(waiting.unclaimed());
+        }
+    }
+
     /// Returns the probability that a line has no mapping, not even one that is not in the window.
     fn nobody_asked(&self, row: usize) -> f64 {
-        let shares = (0..self.mappings.len()).map(|mapping| self.matching.share(row, mapping));
+        let shares = self.matching.pairs(row).iter().map(|pair| pair.share);
         let rest = (1.0 - shares.sum::<f64>()).clamp(0.0, 1.0);
         rest * self.alone / (self.alone + self.elsewhere)
     }
@@ -241,12 +256,10 @@ impl DecisionWindow {
             memory.consume(group, self.mappings[chosen].mapping, next);
             return;
         }
-        for (place, mapping) in self.mappings.iter_mut().enumerate() {
-            if mapping.standing == WindowStanding::Taken {
-                continue;
-            }
-            let part = self.matching.share(row, place);
-            if part > 0.0 && memory.claim(mapping.mapping, part) {
+        for pair in self.matching.pairs(row) {
+            let mapping = &mut self.mappings[pair.mapping];
+            let is_open = mapping.standing != WindowStanding::Taken;
+            if is_open && pair.share > 0.0 && memory.claim(mapping.mapping, pair.share) {
                 mapping.standing = WindowStanding::Taken;
             }
         }

@@ -14,6 +14,9 @@ pub(super) struct AskedCosts<'a> {
     server: &'a LearntServer,
     /// How many places lines come after their mappings; roughly, while that is not known.
     usual: i64,
+    /// How many more lines than mappings there had been when that was so, and by how much that changes by chance.
+    usual_lead: i64,
+    lead_by_chance: i64,
     evidence: AskedEvidence,
 }
 
@@ -51,7 +54,9 @@ impl<'a> AskedCosts<'a> {
             let next = fresh.find(|it| !it.named);
             next.map_or(0, |it| first.place.after(it.place))
         });
-        Self { memory, server, usual, evidence }
+        let usual_lead = server.places.usual_lead();
+        let lead_by_chance = server.flows.lead_by_chance();
+        Self { memory, server, usual, usual_lead, lead_by_chance, evidence }
     }
 
     /// Returns the cost of a mapping for the line between these two that most likely has it.
@@ -81,10 +86,10 @@ impl<'a> AskedCosts<'a> {
             waiting,
             stamps: None,
             time: waiting.time,
-            is_coarse: false,
+            order: OrderEvidence::None,
             possible: (waiting.time, waiting.time),
             usual: self.usual_of(waiting),
-            last: (i64::MIN, 0),
+            last: (Timestamp::MIN, 0),
         }
     }
 
@@ -94,9 +99,8 @@ impl<'a> AskedCosts<'a> {
         if self.evidence == AskedEvidence::RoughPlace {
             return self.usual;
         }
-        let flows = &self.server.flows;
-        let lead = flows.lead(waiting.time);
-        self.usual + self.server.places.moved(lead, flows.lead_by_chance())
+        let moved = self.server.flows.lead(waiting.time) - self.usual_lead;
+        if moved.abs() <= self.lead_by_chance { self.usual } else { self.usual + moved }
     }
 
     /// Returns the cost of a delay, where stamps are as fine as this.
@@ -122,14 +126,26 @@ pub(super) struct MappingCosts<'a> {
     stamps: Option<Resolution>,
     /// The time of the mapping beside such stamps.
     time: Timestamp,
-    /// Whether these or the mapping's have whole seconds.
-    is_coarse: bool,
+    /// What the order tells beside such stamps.
+    order: OrderEvidence,
     /// The first and the last time of such a line that is not out of the question.
     possible: (Timestamp, Timestamp),
     /// How many places its line usually comes after it.
     usual: i64,
-    /// The last delay, and its cost.
-    last: (i64, i64),
+    /// The time of the last line, and the cost of its delay.
+    last: (Timestamp, i64),
+}
+
+/// What places tell beside delays.
+#[derive(Clone, Copy)]
+enum OrderEvidence {
+    None,
+    /// Something, while usual places are not known.
+    Rough,
+    /// Something of their own.
+    Added,
+    /// As much as delays or more.
+    Most,
 }
 
 impl MappingCosts<'_> {
@@ -142,50 +158,58 @@ impl MappingCosts<'_> {
     /// Returns the cost of the mapping for a line; `None` if time puts the pair out of the question.
     #[inline]
     pub(super) fn beside(&mut self, line: &HeldLine) -> Option<i64> {
-        if self.stamps != Some(line.resolution) {
-            self.prepare(line.resolution);
-        }
+        self.prepare(line.resolution);
         let (first, last) = self.possible;
-        (line.time >= first && line.time <= last).then(|| self.cost(line))
+        (line.time >= first && line.time <= last).then(|| self.cost_prepared(line))
+    }
+
+    fn cost(&mut self, line: &HeldLine) -> i64 {
+        self.prepare(line.resolution);
+        self.cost_prepared(line)
     }
 
     #[inline]
-    fn cost(&mut self, line: &HeldLine) -> i64 {
-        if self.stamps != Some(line.resolution) {
-            self.prepare(line.resolution);
-        }
-        let delay = line.time.micros_since(self.time);
-        if delay != self.last.0 {
+    fn cost_prepared(&mut self, line: &HeldLine) -> i64 {
+        if line.time != self.last.0 {
             let resolution = line.resolution.max(self.waiting.resolution);
-            self.last = (delay, self.pairs.of_delay(delay, resolution));
+            let delay = line.time.micros_since(self.time);
+            self.last = (line.time, self.pairs.of_delay(delay, resolution));
         }
         let by_delay = self.last.1;
-        let by_place = || {
-            let places = &self.pairs.server.places;
-            places.cost(self.behind(line)).min(costs::PLACES_LOST)
-        };
-        match (self.pairs.evidence, self.is_coarse) {
-            (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => by_delay + by_place(),
-            (AskedEvidence::RoughPlace, true) => {
+        let places = &self.pairs.server.places;
+        match self.order {
+            OrderEvidence::None => by_delay,
+            OrderEvidence::Rough => {
                 let by_place = self.behind(line).abs() * costs::PLACE_AT_FIRST;
                 by_delay + by_place.min(costs::PLACE_AT_FIRST_MOST)
             }
-            (AskedEvidence::Place, false) => by_place().max(by_delay),
-            _ => by_delay,
+            OrderEvidence::Added => by_delay + places.cost(self.behind(line)),
+            OrderEvidence::Most => by_delay.max(places.cost(self.behind(line))),
         }
     }
 
     /// Finds what is the same for all lines with stamps as fine as this.
-    #[cold]
+    #[inline]
     fn prepare(&mut self, stamps: Resolution) {
+        if self.stamps != Some(stamps) {
+            self.prepare_anew(stamps);
+        }
+    }
+
+    fn prepare_anew(&mut self, stamps: Resolution) {
         let WaitingMapping { time, resolution, .. } = *self.waiting;
         let memory = self.pairs.memory;
         let step = stamps.max(resolution);
         self.stamps = Some(stamps);
-        self.is_coarse = step == Resolution::Second;
+        self.order = match (self.pairs.evidence, step == Resolution::Second) {
+            (AskedEvidence::RoughPlace, true) => OrderEvidence::Rough,
+            (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => OrderEvidence::Added,
+            (AskedEvidence::Place, false) => OrderEvidence::Most,
+            _ => OrderEvidence::None,
+        };
         self.time = self.waiting.time_beside(stamps);
         let earliest = time.offset_by(1 - memory.wait - step.micros());
         self.possible = (earliest, time.offset_by(memory.window));
-        self.last = (i64::MIN, 0);
+        self.last = (Timestamp::MIN, 0);
     }
 }

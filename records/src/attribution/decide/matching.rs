@@ -5,7 +5,6 @@
 //! are those of the fractional Bethe approximation (Chertkov and Yedidia, 2013): the shares of a line add up to one, and
 //! so do those of a mapping; a pair that is nearly sure weighs more than its weight says.
 
-use super::lattice::refill;
 use crate::attribution::costs;
 
 /// e to the power of 1/2, the part of the correction for sure pairs that is taken: none makes shares too small where
@@ -15,7 +14,6 @@ const ROOT_OF_E: f64 = 1.648_72;
 /// Weights of lines, mappings and their pairs, and what follows from them.
 #[derive(Default)]
 pub(crate) struct Matching {
-    mappings: usize,
     lines: Vec<MatchingLine>,
     /// Line after line.
     pairs: Vec<MatchingPair>,
@@ -23,27 +21,27 @@ pub(crate) struct Matching {
     left: Vec<f64>,
     /// The factor of each mapping that makes its shares add up to one.
     of_mapping: Vec<f64>,
-    /// The share of each pair, line after line.
-    shares: Vec<f64>,
 }
 
 /// A line of a matching.
 struct MatchingLine {
     /// The weight of the line without any of the mappings.
     alone: f64,
-    /// The factor that makes its shares add up to one.
-    factor: f64,
-    /// Where its pairs end.
+    /// Where its pairs begin and end.
+    start: usize,
     end: usize,
 }
 
 /// A line and a mapping that it may have.
-struct MatchingPair {
-    mapping: usize,
+pub(crate) struct MatchingPair {
+    pub(crate) mapping: usize,
     weight: f64,
     /// The weight by the share so far.
     scaled: f64,
-    share: f64,
+    /// That times a factor of the line that makes its shares add up to one.
+    of_line: f64,
+    /// The probability that the line has the mapping; after [`Matching::solve`].
+    pub(crate) share: f64,
 }
 
 impl Matching {
@@ -51,91 +49,88 @@ impl Matching {
     pub(crate) fn reset(&mut self, left: impl Iterator<Item = f64>) {
         self.left.clear();
         self.left.extend(left);
-        self.mappings = self.left.len();
         self.lines.clear();
         self.pairs.clear();
     }
 
-    /// Adds a line with the weights of its pairs, and its weight without any of the mappings, which is more than 0.
-    pub(crate) fn add_line(&mut self, weights: &[f64], alone: f64) {
-        let most = weights.iter().copied().fold(0.0, f64::max);
-        let least = most * costs::MATCHING_LEAST;
-        let pairs = weights.iter().enumerate().filter(|(_, weight)| **weight > least);
-        self.pairs.extend(pairs.map(|(mapping, &weight)| MatchingPair {
-            mapping,
-            weight,
-            scaled: 0.0,
-            share: 0.0,
+    /// Adds a line with the mappings that it may have and their weights, and its weight without any of them, which is
+    /// more than 0.
+    pub(crate) fn add_line(&mut self, pairs: impl Iterator<Item = (usize, f64)>, alone: f64) {
+        let start = self.pairs.len();
+        self.pairs.extend(pairs.map(|(mapping, weight)| {
+            let scaled = weight * ROOT_OF_E;
+            MatchingPair { mapping, weight, scaled, of_line: scaled, share: 0.0 }
         }));
-        self.lines.push(MatchingLine { alone, factor: 1.0, end: self.pairs.len() });
+        self.lines.push(MatchingLine { alone, start, end: self.pairs.len() });
     }
 
     /// Weighs all ways.
     pub(crate) fn solve(&mut self) {
-        refill(&mut self.of_mapping, self.mappings, 1.0);
         for _ in 0..costs::MATCHING_ROUNDS {
-            self.scale();
             self.balance();
             if self.find_shares() < costs::MATCHING_CHANGE {
                 break;
             }
         }
-        refill(&mut self.shares, self.lines.len() * self.mappings, 0.0);
-        let mut start = 0;
-        for (line, row) in self.lines.iter().zip(self.shares.chunks_exact_mut(self.mappings.max(1)))
-        {
-            self.pairs[start..line.end].iter().for_each(|pair| row[pair.mapping] = pair.share);
-            start = line.end;
-        }
-    }
-
-    /// Makes pairs weigh more, the surer they are.
-    fn scale(&mut self) {
-        for pair in &mut self.pairs {
-            let root = (1.0 - pair.share).max(costs::MATCHING_REST).sqrt();
-            pair.scaled = pair.weight * ROOT_OF_E / root;
-        }
     }
 
     /// Makes the shares of each mapping add up to one, and then those of each line.
     fn balance(&mut self) {
-        self.of_mapping.copy_from_slice(&self.left);
-        let mut start = 0;
-        for line in &self.lines {
-            for pair in &self.pairs[start..line.end] {
-                self.of_mapping[pair.mapping] += line.factor * pair.scaled;
-            }
-            start = line.end;
+        self.of_mapping.clone_from(&self.left);
+        for pair in &self.pairs {
+            self.of_mapping[pair.mapping] += pair.of_line;
         }
-        self.of_mapping.iter_mut().for_each(|of_mapping| *of_mapping = of_mapping.recip());
-        start = 0;
-        for line in &mut self.lines {
-            let pairs = self.pairs[start..line.end].iter();
-            let all = pairs.map(|pair| pair.scaled * self.of_mapping[pair.mapping]).sum::<f64>();
-            line.factor = (all + line.alone).recip();
-            start = line.end;
-        }
+        self.of_mapping.iter_mut().for_each(|it| *it = it.recip());
     }
 
-    /// Finds each share from the factors; returns by how much the shares change at most.
+    /// Finds each share from the factors, and makes pairs weigh more, the surer they are; returns by how much the shares
+    /// change at most.
     fn find_shares(&mut self) -> f64 {
-        let (mut start, mut most) = (0, 0.0_f64);
+        let mut most = 0.0_f64;
         for line in &self.lines {
-            for pair in &mut self.pairs[start..line.end] {
-                let found = line.factor * pair.scaled * self.of_mapping[pair.mapping];
-                let share = found.clamp(0.0, 1.0);
-                most = most.max((share - pair.share).abs());
-                pair.share = share;
+            let pairs = &mut self.pairs[line.start..line.end];
+            let mut all = line.alone;
+            for pair in &mut *pairs {
+                pair.of_line = pair.scaled * self.of_mapping[pair.mapping];
+                all += pair.of_line;
             }
-            start = line.end;
+            let of_line = all.recip();
+            for pair in pairs {
+                let found = pair.of_line * of_line;
+                let change = (found - pair.share).abs();
+                if change > most {
+                    most = change;
+                }
+                pair.share = found;
+                pair.scaled = pair.weight * surer(found);
+                pair.of_line = pair.scaled * of_line;
+            }
         }
         most
     }
 
+    /// Returns the pairs of a line.
+    pub(crate) fn pairs(&self, line: usize) -> &[MatchingPair] {
+        &self.pairs[self.lines[line].start..self.lines[line].end]
+    }
+
     /// Returns the probability that the line has the mapping; after [`Self::solve`].
     pub(crate) fn share(&self, line: usize, mapping: usize) -> f64 {
-        self.shares[line * self.mappings + mapping]
+        let own = self.pairs(line).iter().find(|pair| pair.mapping == mapping);
+        own.map_or(0.0, |pair| pair.share)
     }
+}
+
+/// Returns the factor of a pair with this share: the surer, the larger.
+#[inline]
+fn surer(share: f64) -> f64 {
+    let root = if share < 0.1 {
+        // The first terms of the series, which are faster.
+        1.0 + share * (0.5 + share * (0.375 + share * 0.312_5))
+    } else {
+        (1.0 - share).max(costs::MATCHING_REST).sqrt().recip()
+    };
+    ROOT_OF_E * root
 }
 
 #[cfg(test)]
@@ -155,10 +150,9 @@ mod tests {
             return (left.map(|(_, left)| left).product(), 0.0);
         }
         let (mut all, mut with) = by_trial(of, line + 1, taken, pair);
-        let MatchingLine { alone, end, .. } = of.lines[line];
-        let start = if line == 0 { 0 } else { of.lines[line - 1].end };
+        let alone = of.lines[line].alone;
         (all, with) = (all * alone, with * alone);
-        for &MatchingPair { mapping, weight, .. } in &of.pairs[start..end] {
+        for &MatchingPair { mapping, weight, .. } in of.pairs(line) {
             if !taken[mapping] {
                 taken[mapping] = true;
                 let rest = by_trial(of, line + 1, taken, pair);
@@ -175,8 +169,8 @@ mod tests {
         for crossed in [1.0, 0.5, 0.1] {
             let mut matching = Matching::default();
             matching.reset([1e-9, 1e-9].into_iter());
-            matching.add_line(&[1.0, crossed], 1e-9);
-            matching.add_line(&[crossed, 1.0], 1e-9);
+            matching.add_line([1.0, crossed].into_iter().enumerate(), 1e-9);
+            matching.add_line([crossed, 1.0].into_iter().enumerate(), 1e-9);
             matching.solve();
             let exact = 1.0 / (1.0 + crossed * crossed);
             assert!((matching.share(0, 0) - exact).abs() < 0.12, "{}", matching.share(0, 0));
@@ -192,8 +186,7 @@ mod tests {
             let mut matching = Matching::default();
             matching.reset([left; 4].into_iter());
             for row in &weights {
-                let row: Vec<f64> = row.iter().map(|cost| (-cost).exp()).collect();
-                matching.add_line(&row, alone);
+                matching.add_line(row.iter().map(|cost| (-cost).exp()).enumerate(), alone);
             }
             matching.solve();
             for line in 0..3 {

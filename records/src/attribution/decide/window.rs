@@ -42,8 +42,8 @@ pub(crate) struct DecisionWindow {
     pub(super) ordered: usize,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
-    /// The weight of each pair in a matching, line after line.
-    pub(super) weights: Vec<f64>,
+    /// How much of each mapping is left to lines, where they are weighed together.
+    pub(super) unclaimed: Vec<f64>,
     pub(super) lattice: Lattice,
     pub(super) matching: Matching,
 }
@@ -153,26 +153,34 @@ impl DecisionWindow {
         LineVerdict { candidates: mappings, ..LineVerdict::unmatched(reason) }
     }
 
-    /// Returns the best mapping of the likeliest client of a line, by the share of each mapping, and that client's
+    /// Returns the best mapping of the likeliest client of a line, by mappings and their shares, and that client's
     /// probability, in thousandths. `None` if the line clearly more likely belongs to `nobody`.
-    pub(super) fn best(&self, nobody: f64, share: impl Fn(usize) -> f64) -> Option<(usize, u16)> {
+    pub(super) fn best(
+        &self,
+        nobody: f64,
+        shares: impl Iterator<Item = (usize, f64)> + Clone,
+    ) -> Option<(usize, u16)> {
         let (mut best, mut most) = (None, 0.0);
-        let is_open = |it: &(usize, &WindowMapping)| it.1.standing != WindowStanding::Taken;
-        for (place, mapping) in self.mappings.iter().enumerate().filter(is_open) {
+        let open = shares.filter(|&(place, _)| !self.is_taken(place));
+        for (place, share) in open.clone() {
             // Of mappings that are as likely, lines get one each.
-            let rank = share(place) * if mapping.named { costs::NAMED_AGAIN } else { 1.0 };
+            let rank = share * if self.mappings[place].named { costs::NAMED_AGAIN } else { 1.0 };
             if rank > most {
                 (best, most) = (Some(place), rank);
             }
         }
         let (best, client) = best.map(|best| (best, self.mappings[best].client))?;
-        let of_client = self.mappings.iter().enumerate().filter(is_open);
-        let of_client = of_client.filter(|(_, it)| it.client == client);
-        let of_client = of_client.map(|(place, _)| share(place)).sum::<f64>();
+        let of_client = open.filter(|&(place, _)| self.mappings[place].client == client);
+        let of_client = of_client.map(|(_, share)| share).sum::<f64>();
         if nobody > of_client + costs::NOBODY_LEAD {
             return None;
         }
         Some((best, thousandths(of_client)))
+    }
+
+    /// Whether an earlier line of the window took the mapping.
+    fn is_taken(&self, place: usize) -> bool {
+        self.mappings[place].standing == WindowStanding::Taken
     }
 
     /// Judges how sure the chosen mapping of a line is, learns from the pair, and marks the other candidates.
@@ -227,11 +235,17 @@ impl DecisionWindow {
         let client = self.mappings[chosen].client;
         let mut same = self.complete || !memory.mappings.group(group).mixed;
         let mut total = 0;
+        // Coarse stamps make most times of a group equal.
+        let mut last = (Timestamp::MIN, Resolution::Second, false);
         for mapping in &mut self.mappings {
             if mapping.standing == WindowStanding::Taken {
                 continue;
             }
-            if is_possible(memory, server, mapping, line) {
+            let WindowMapping { time, resolution, .. } = *mapping;
+            if mapping.facts.is_some() || (last.0, last.1) != (time, resolution) {
+                last = (time, resolution, is_possible(memory, server, mapping, line));
+            }
+            if last.2 {
                 mapping.standing = WindowStanding::Possible;
                 total += 1;
                 same &= mapping.client == client && !mapping.contested;

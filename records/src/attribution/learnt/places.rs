@@ -63,7 +63,7 @@ impl PlaceOrder {
         self.learn_order(mapping, line);
         let apart = line.after(mapping);
         if self.is_known() {
-            self.counts[bin(apart - self.apart.median)] += 1;
+            self.counts[bin(apart - self.apart.lately)] += 1;
             self.total += 1;
             self.until_rebuilt -= 1;
             if self.until_rebuilt == 0 {
@@ -96,21 +96,19 @@ impl PlaceOrder {
 
     /// Returns how many places lines usually come after their mappings, once enough pairs are known.
     pub(crate) fn usual(&self) -> Option<i64> {
-        self.is_known().then_some(self.apart.median)
+        self.is_known().then(|| self.apart.median())
     }
 
-    /// Returns how many more lines than mappings came since the last certain pairs, if there were `lead` more before this
-    /// time; as far as that is not chance. By so many places lines moved.
-    pub(crate) const fn moved(&self, lead: i64, by_chance: i64) -> i64 {
-        let moved = lead - self.leads.median;
-        if moved.abs() <= by_chance { 0 } else { moved }
+    /// Returns how many more lines than mappings there had been at the last certain pairs.
+    pub(crate) fn usual_lead(&self) -> i64 {
+        self.leads.median()
     }
 
     const fn is_known(&self) -> bool {
         self.apart.numbers >= costs::PLACES_KNOWN_AFTER
     }
 
-    /// Returns the cost of a line so many places behind the usual place.
+    /// Returns the cost of a line so many places behind the usual place; not more than [`costs::PLACES_LOST`].
     #[inline]
     pub(crate) fn cost(&self, behind: i64) -> i64 {
         self.costs[bin(behind)]
@@ -139,47 +137,41 @@ impl PlaceOrder {
         };
         let density: [f64; BINS] = std::array::from_fn(|bin| near(bin) / total / width(bin));
         let peak = density.iter().copied().fold(f64::MIN_POSITIVE, f64::max);
-        *self.costs = density.map(|density| thousandths((peak / density).ln()));
+        *self.costs = density.map(|it| thousandths((peak / it).ln()).min(costs::PLACES_LOST));
     }
 }
 
 /// The median of the last numbers.
 struct RecentMedian {
     recent: [i64; costs::PLACES_RECENT],
-    /// The same, the least first.
-    sorted: [i64; costs::PLACES_RECENT],
     /// Numbers so far.
     numbers: usize,
-    median: i64,
+    /// A median not long ago.
+    lately: i64,
 }
 
 impl RecentMedian {
     const fn new() -> Self {
-        let none = [i64::MAX; costs::PLACES_RECENT];
-        Self { recent: none, sorted: none, numbers: 0, median: 0 }
+        Self { recent: [i64::MAX; costs::PLACES_RECENT], numbers: 0, lately: 0 }
     }
 
     fn push(&mut self, number: i64) {
-        let at = self.numbers % costs::PLACES_RECENT;
-        let oldest = std::mem::replace(&mut self.recent[at], number);
+        self.recent[self.numbers % costs::PLACES_RECENT] = number;
         self.numbers += 1;
-        replace_sorted(&mut self.sorted, oldest, number);
-        self.median = self.sorted[self.numbers.min(costs::PLACES_RECENT) / 2];
+        if self.numbers.is_multiple_of(costs::PLACES_MEDIAN_AFTER) {
+            self.lately = self.median();
+        }
     }
-}
 
-/// Puts a number in the place of another into numbers that are sorted.
-fn replace_sorted(sorted: &mut [i64], old: i64, new: i64) {
-    let mut at = sorted.iter().position(|&it| it == old).unwrap_or(0);
-    while at > 0 && sorted[at - 1] > new {
-        sorted[at] = sorted[at - 1];
-        at -= 1;
+    /// Returns the median; 0 before there is any number.
+    fn median(&self) -> i64 {
+        if self.numbers == 0 {
+            return 0;
+        }
+        let mut sorted = self.recent;
+        sorted.sort_unstable();
+        sorted[self.numbers.min(costs::PLACES_RECENT) / 2]
     }
-    while at + 1 < sorted.len() && sorted[at + 1] < new {
-        sorted[at] = sorted[at + 1];
-        at += 1;
-    }
-    sorted[at] = new;
 }
 
 fn gap(places: i64) -> usize {
@@ -189,12 +181,9 @@ fn gap(places: i64) -> usize {
 #[inline]
 fn bin(behind: i64) -> usize {
     let places = usize::try_from(behind.unsigned_abs()).unwrap_or(usize::MAX);
-    let steps = if places <= NEAR { places } else { NEAR + octave(places - NEAR) };
+    let octave = usize::BITS - places.saturating_sub(NEAR).leading_zeros();
+    let steps = places.min(NEAR) + (octave as usize).min(FAR);
     if behind < 0 { OWN - steps } else { OWN + steps }
-}
-
-fn octave(far: usize) -> usize {
-    (far.ilog2() as usize + 1).min(FAR)
 }
 
 /// Returns how many places a bin has.
@@ -246,19 +235,6 @@ mod tests {
         assert!(!order.is_in_order());
         (1_000..1_020).for_each(|i| learn(&mut order, i, i.wrapping_sub(300)));
         assert_eq!(order.usual(), Some(-300));
-    }
-
-    #[test]
-    fn a_number_that_is_replaced_leaves_numbers_sorted() {
-        let mut sorted = [1, 3, 5, 7, 9];
-        for (old, new) in [(5, 0), (9, 9), (1, 8), (0, 20), (20, 4)] {
-            let mut expected: Vec<i64> = sorted.to_vec();
-            expected.remove(expected.iter().position(|&it| it == old).unwrap());
-            expected.push(new);
-            expected.sort_unstable();
-            replace_sorted(&mut sorted, old, new);
-            assert_eq!(sorted.to_vec(), expected);
-        }
     }
 
     #[test]
