@@ -8,13 +8,14 @@ use std::process::Command;
 use pen_testing::site::{BANDS, SaidBand};
 
 use super::trial::{Ear, Merged, plans};
-use super::wordings::LogFile;
+use super::wordings::{LogFile, Wording};
 use super::{RecordSource, Row};
 use crate::ActionError;
 use crate::stage::visitors::{self, Tally, Visit};
 use crate::stage::{
-    Follower, HaproxyLogMode, Make, Mappings, NGINX_FORMAT, Output, Score, Share, Shipper, Site,
-    Tee, TempFolder, free_port, marks, run_with_messages, share, shift, sibling,
+    AlikeLines, Follower, HaproxyLogMode, Make, Mappings, Mark, NGINX_FORMAT, Output, Score, Share,
+    Shipper, Site, Tee, TempFolder, Truth, free_port, marks, run_with_messages, share, shift,
+    sibling,
 };
 
 /// HAProxy's names of the servers: HAProxy's own log formats contain no server address.
@@ -34,8 +35,22 @@ pub struct Scores {
 struct WordingScore {
     name: &'static str,
     score: Score,
+    /// Per cent that are right if lines that are alike count in any order, as one text of a log is like the other.
+    any_order: f64,
     /// Seconds that each server's clock was found to be ahead; nothing live.
     clocks: Vec<f64>,
+}
+
+impl WordingScore {
+    fn of(wording: &Wording, truth: &Truth, log: &[u8], marks: Option<&[Mark]>) -> Self {
+        let score = |alike| truth.score_text((wording.text, alike), log, marks);
+        Self {
+            name: wording.name,
+            score: score(wording.alike()),
+            any_order: score(AlikeLines::AsSet).right_share(),
+            clocks: Vec::new(),
+        }
+    }
 }
 
 impl Scores {
@@ -64,8 +79,8 @@ impl Scores {
 }
 
 const WHOLE: &str = "\
-| traffic | road | lines | right % | exact (wrong) | certain (wrong) | likely (wrong) | none | lost | off |
-|---|---|---|---:|---:|---:|---:|---:|---:|---|";
+| traffic | road | lines | right % | in any order % | exact (wrong) | certain (wrong) | likely (wrong) | none | lost | off |
+|---|---|---|---:|---:|---:|---:|---:|---:|---:|---|";
 
 const BRIEF: &str = "\
 | traffic | with the port, live | offline | combined, live | offline | common, live | offline |
@@ -99,16 +114,14 @@ pub(super) fn run(
         }
         clocks.extend(offline.clocks(row));
         if row.sending.per_second.is_some() {
-            let rates_of = [&live, &offline].map(|scores| scores.tally.per_second());
-            rates.push(format!(
-                "{}: {:.0} live, {:.0} offline",
-                row.title, rates_of[0], rates_of[1]
-            ));
+            let [live, offline] = [&live, &offline].map(|scores| scores.tally.per_second());
+            rates.push(format!("{}: {live:.0} live, {offline:.0} offline", row.title));
         }
         for (road, scores) in [("live", &live), ("offline", &offline)] {
-            for (kind, score) in scores.named() {
+            for it in &scores.each {
+                let score = &it.score;
                 if !brief {
-                    line(row, road, kind, score);
+                    line(row, road, it);
                 }
                 lines[0] += score.exact;
                 wrong[0] += score.exact_wrong;
@@ -144,12 +157,13 @@ fn calibration(bands: &[SaidBand]) {
     }
 }
 
-fn line(row: &Row, road: &str, kind: &str, score: &Score) {
+fn line(row: &Row, road: &str, it: &WordingScore) {
+    let WordingScore { name, score, any_order, .. } = it;
     let certain = score.certain - score.exact;
-    let off = score.bands_off().map(|(end, band)| format!("below {} % {band}", end / 10));
-    let off: Vec<String> = off.collect();
+    let off = |(end, band): (u16, SaidBand)| format!("below {} % {band}", end / 10);
+    let off: Vec<String> = score.bands_off().map(off).collect();
     println!(
-        "| {} | {road} | {kind} | {:.2} | {:.2} ({}) | {:.2} ({}) | {:.2} ({}) | {:.2} | {} | {} |",
+        "| {} | {road} | {name} | {:.2} | {any_order:.2} | {:.2} ({}) | {:.2} ({}) | {:.2} ({}) | {:.2} | {} | {} |",
         row.title,
         score.right_share(),
         share(score.exact, score.lines),
@@ -308,8 +322,7 @@ pub fn live_behind(
     let mut each = Vec::new();
     for (it, ear) in row.wordings.iter().zip(ears) {
         let Merged { log, marks } = ear.read(truth.lines())?;
-        let score = truth.score_text((it.text, it.alike()), &log, marks.as_deref());
-        each.push(WordingScore { name: it.name, score, clocks: Vec::new() });
+        each.push(WordingScore::of(it, &truth, &log, marks.as_deref()));
     }
     Ok(Scores { each, tally })
 }
@@ -371,8 +384,8 @@ pub fn offline_behind(
             }
         }
         let (log, said) = run_with_messages(&mut command)?;
-        let score = truth.score_text((it.text, it.alike()), &log, Some(&marks(&explain)?));
-        each.push(WordingScore { name: it.name, score, clocks: clocks_in(&said)? });
+        let score = WordingScore::of(it, &truth, &log, Some(&marks(&explain)?));
+        each.push(WordingScore { clocks: clocks_in(&said)?, ..score });
     }
     Ok(Scores { each, tally })
 }
