@@ -13,11 +13,12 @@ use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 
-const CHECKS: [fn(&[u8]); 8] = [
+const CHECKS: [fn(&[u8]); 9] = [
     checks::mapping_datagram,
     checks::mapping_file_line,
     checks::access_line,
     checks::json_line,
+    checks::shaped_line,
     checks::format_and_lines,
     checks::datagram,
     checks::balancers_log,

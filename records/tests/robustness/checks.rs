@@ -73,6 +73,41 @@ pub(crate) fn access_line(bytes: &[u8]) {
     drop(parser.format());
 }
 
+/// Lines of logs that are looked for only where nothing more usual is found: tables, consoles, keys with values, other
+/// stamps.
+const SHAPED: &[&[u8]] = &[
+    b"time,remote_addr,method,uri,protocol,status\n2026-11-22T20:23:21Z,10.0.0.9,GET,/a?b=1,HTTP/1.1,200",
+    b"2026-11-22T20:23:21Z;10.0.0.9;\"GET /a?b=1 HTTP/1.1\";200;512;\"x; \"\"y\"\"\"",
+    b"timestamp\tip\tcs-method\tcs-uri-stem\tcs-uri-query\tsc-status\n1795379001\t10.0.0.9\tGET\t/a\tb=1\t200",
+    b"10.0.0.9, -, 11/22/26, 20:23:21, W3SVC1, WEB1, 10.0.1.5, 12, 65, 512, 200, 0, GET, /a, b=1,",
+    b"#Fields: date time c-ip cs-method cs-uri-stem cs-uri-query sc-status\n2026-11-22 20:23:21 10.0.0.9 GET /a b=1 200",
+    b"2026/11/22 20:23:21.123\tINFO\thttp.log.access\tx\t{\"request\": {\"remote_ip\": \"10.0.0.9\", \"method\": \"GET\", \"uri\": \"/a\"}}",
+    b"time=2026-11-22T20:23:21Z level=info remote_addr=10.0.0.9 method=GET path=\"/a?b=1\" status=200",
+    b"time:2026-11-22T20:23:21Z\thost:10.0.0.9\treq:GET /a?b=1 HTTP/1.1\tstatus:200",
+    b"{'time': '2026-11-22T20:23:21Z', 'remote_addr': '10.0.0.9', 'method': 'GET', 'path': '/a?b=1', 'status': 200}",
+    b"10.0.0.9 - - [22/Nov/2026:20:23:21 CET] \"GET /a?b=1 HTTP/1.1\" 200 512 \"-\" \"x\"",
+    b"10.0.0.9 - - [Sun, 22 Nov 2026 20:23:21 GMT] \"GET /a?b=1 HTTP/1.1\" 200 512",
+    b"10.0.0.9 - - 2026-11-22 20:23:21.123 \"GET /a?b=1 HTTP/1.1\" 200 512",
+    b"[GIN] 2026/11/22 - 20:23:21 | 200 |     1.204834ms |        10.0.0.9 | GET      \"/a?b=1\"",
+];
+
+/// In a log of lines of one shape, which the first byte chooses, a line that begins as they do up to a place that the
+/// second byte names, and as they end from a place that the third byte names.
+pub(crate) fn shaped_line(bytes: &[u8]) {
+    let [shape, begin, end, rest @ ..] = bytes else { return };
+    let shape = SHAPED[usize::from(*shape) % SHAPED.len()];
+    let lines: Vec<&[u8]> = shape.split(|&b| b == b'\n').collect();
+    let [.., line] = lines[..] else { return };
+    let mut parser = Parser::new(&Spec::auto());
+    parser.learn(lines.iter().copied().chain(std::iter::repeat_n(line, 20)));
+    lines.iter().for_each(|line| access(&mut parser, line));
+    let place = |byte: u8| usize::from(byte) % (line.len() + 1);
+    for piece in rest.split(|&b| b == b'\n') {
+        access(&mut parser, &[&line[..place(*begin)], piece, &line[place(*end)..]].concat());
+    }
+    drop(parser.format());
+}
+
 /// JSON lines with the known keys.
 pub(crate) fn json_line(bytes: &[u8]) {
     let mut parser = Parser::new(&Spec::parse("json").expect("a format we name"));
