@@ -118,13 +118,23 @@ impl SpellingCache {
         servers: &NamedServers,
     ) -> Result<Option<&KnownServer>, MappingError> {
         let text = line.server_text;
-        let (spelling, known) = &mut self.slots[Self::slot(text)];
-        if text != spelling.as_slice() || text.is_empty() {
-            *known = servers.find(line.server()?);
-            spelling.clear();
-            spelling.extend_from_slice(text);
+        let slot = &mut self.slots[Self::slot(text)];
+        if text != slot.0.as_slice() || text.is_empty() {
+            Self::replace(slot, line, servers)?;
         }
-        Ok(known.as_ref())
+        Ok(slot.1.as_ref())
+    }
+
+    #[cold]
+    fn replace(
+        (spelling, known): &mut (Vec<u8>, Option<KnownServer>),
+        line: &FileLine<'_>,
+        servers: &NamedServers,
+    ) -> Result<(), MappingError> {
+        *known = servers.find(line.server()?);
+        spelling.clear();
+        spelling.extend_from_slice(line.server_text);
+        Ok(())
     }
 
     /// Returns the slot of a spelling. Addresses of servers mostly differ in their last bytes.

@@ -123,7 +123,7 @@ pub fn parse_ip(text: &[u8]) -> Option<IpAddr> {
 ///
 /// The code has no branch on a byte of the address, because the length of an octet cannot be
 /// predicted.
-#[inline]
+#[inline(always)]
 pub(crate) fn v4_word(text: &[u8]) -> Option<(Ipv4Addr, usize)> {
     let chunk: &[u8; STEP] = text.first_chunk()?;
     let len = equal(chunk, b' ').trailing_zeros();

@@ -145,7 +145,7 @@ impl FileReader {
     ///
     /// # Errors
     /// Names what was expected and at which byte. Any bytes are safe to pass.
-    #[inline]
+    #[inline(always)]
     pub fn read<'a>(&mut self, line: &'a [u8]) -> Result<FileLine<'a>, MappingError> {
         let fail = |kind, rest: &[u8]| MappingError { kind, at: line.len() - rest.len() };
         let bare = line.strip_suffix(b"\n").unwrap_or(line);
@@ -185,11 +185,17 @@ fn word(input: &[u8]) -> IResult<&[u8], &[u8], ()> {
     terminated(take_till(|byte| byte == b' '), char(' ')).parse(input)
 }
 
-#[inline]
+#[inline(always)]
 fn client(input: &[u8]) -> Result<(&[u8], ClientAddr), ()> {
     if let Some((ip, len)) = v4_word(input) {
         return Ok((&input[len + 1..], ClientAddr::Ip(ip.into())));
     }
+    other_client(input)
+}
+
+/// Parses a client without an IPv4 address, or near the end of a text.
+#[cold]
+fn other_client(input: &[u8]) -> Result<(&[u8], ClientAddr), ()> {
     let (rest, text) = word(input).map_err(drop)?;
     let client = if text.is_empty() { Some(ClientAddr::Unix) } else { ClientAddr::parse(text) };
     Ok((rest, client.ok_or(())?))
