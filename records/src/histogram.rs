@@ -31,6 +31,19 @@ const BOUNDS: [i64; 22] = [
     1_000_000_000,
 ];
 
+/// The first bucket of durations that begin with each bit. As each bound is at least twice the one before, such
+/// durations are in this bucket or the next.
+const FIRST: [usize; 64] = {
+    let (mut first, mut bit) = ([0; 64], 0);
+    while bit < 63 {
+        while first[bit] < BOUNDS.len() && BOUNDS[first[bit]] < 1 << bit {
+            first[bit] += 1;
+        }
+        bit += 1;
+    }
+    first
+};
+
 /// Counts durations by their length.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
@@ -49,7 +62,8 @@ impl Histogram {
             self.before += 1;
             return;
         }
-        let index = BOUNDS.partition_point(|bound| *bound < micros);
+        let first = FIRST[micros.max(1).ilog2() as usize % FIRST.len()];
+        let index = first + usize::from(BOUNDS.get(first).is_some_and(|bound| *bound < micros));
         match self.buckets.get_mut(index) {
             Some(bucket) => *bucket += 1,
             None => self.beyond += 1,
@@ -136,6 +150,12 @@ mod tests {
             assert_eq!(histogram.count(), 1, "{micros}");
         }
         assert_eq!(Histogram::default().to_string(), "none");
+        for (place, bound) in BOUNDS.into_iter().enumerate() {
+            let mut histogram = Histogram::default();
+            (bound - 1..=bound + 1).for_each(|micros| histogram.add(micros));
+            let next = histogram.buckets.get(place + 1).unwrap_or(&histogram.beyond);
+            assert_eq!((histogram.buckets[place], *next), (2, 1), "{bound}");
+        }
     }
 
     #[test]

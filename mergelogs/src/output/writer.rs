@@ -182,9 +182,10 @@ impl<'a> LineWriter<'a> {
                     self.logs[log].blocks.push_back((block, lines));
                 }
                 WriterMessage::Lines(mut batch) => {
-                    for line in batch.drain(..) {
+                    for line in &mut batch {
                         self.line(line)?;
                     }
+                    batch.clear();
                     // The merge drops its end of this channel early.
                     let _ = orders.used.send(batch);
                 }
@@ -196,8 +197,8 @@ impl<'a> LineWriter<'a> {
         Ok(self.written)
     }
 
-    fn line(&mut self, decided: OutgoingLine) -> Result<(), MergeError> {
-        let OutgoingLine { line: LineHandle { log, place }, ref verdict, mut why } = decided;
+    fn line(&mut self, decided: &mut OutgoingLine) -> Result<(), MergeError> {
+        let OutgoingLine { line: LineHandle { log, place }, ref verdict, ref mut why } = *decided;
         let log = &mut self.logs[log as usize];
         let text = &mut log.blocks[(place.block - log.first) as usize];
         let start = place.start as usize;
@@ -210,7 +211,7 @@ impl<'a> LineWriter<'a> {
         if let Some(audit) = &mut self.written.audit {
             audit.line(log.server, line, verdict);
         }
-        if let Some(why) = &mut why {
+        if let Some(why) = why {
             self.rewriter.mask_candidates(why);
         }
         let server = ServerName::Typed(&self.config.servers[log.server].name);
@@ -223,9 +224,9 @@ impl<'a> LineWriter<'a> {
                 written.explain(label, why, &mut explain.buf);
                 explain.pass_on()?;
             }
-            if let Some(why) = why.filter(|why| why.is_asked) {
+            if let Some(why) = why.as_deref().filter(|why| why.is_asked) {
                 let number = self.written.lines + 1;
-                self.written.answers.extend(answer(number, &decided, &written, label, &why));
+                self.written.answers.extend(answer(number, &decided, &written, label, why));
             }
         }
         self.written.lines += 1;
