@@ -95,6 +95,7 @@ struct OpenLog {
 
 impl OpenLog {
     /// Returns the time by which the next line is merged with other logs.
+    #[inline]
     fn next_place(&mut self) -> Option<Timestamp> {
         let next = self.lines.get(self.at..)?;
         match &mut self.places {
@@ -486,7 +487,10 @@ impl<'a> MergeJoin<'a> {
                 self.engine.mapping(record);
             }
             log.at += 1;
-            if let Some(next) = log.records.get(log.at) {
+            // With the same time again, the log stays the first.
+            if let Some(next) = log.records.get(log.at)
+                && next.time != time
+            {
                 self.mapping_heads.advance_first(next.time);
             }
             taken += 1;

@@ -49,9 +49,11 @@ pub(super) fn length(line: &[u8]) -> usize {
 #[inline]
 pub(super) fn of(line: &[u8]) -> Envelope {
     // An access line nearly always begins with an address or a brace.
-    if begins_with_v4(line) {
-        return Envelope::default();
-    }
+    if begins_with_v4(line) { Envelope::default() } else { of_other(line) }
+}
+
+/// The envelope of a line that does not begin with an IPv4 address.
+fn of_other(line: &[u8]) -> Envelope {
     let is_likely = matches!(
         line,
         [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b'0'..=b'9' | b'-', ..]
