@@ -65,8 +65,11 @@ fn assert_right_by_port(found: &Scores) {
     // Where several clients ask for the same over one connection within a second, order decides.
     assert_eq!((port.right, port.exact_wrong), (port.lines, 0), "{port:?}");
     assert!(port.exact * 2 > port.lines, "{port:?}");
-    for (_, score) in found.named() {
-        assert!(score.right * 100 >= score.lines * 90, "{score:?}");
+    for (name, score) in found.named() {
+        // In 27 runs 99.3 to 100 % of combined lines were right, and of common ones 96 to 100 %, but 83 % once: alike
+        // lines are told by their order, and a record that is late shifts those behind it.
+        let per_cent = if name == "common" { 75 } else { 98 };
+        assert!(score.right * 100 >= score.lines * per_cent, "{name}: {score:?}");
         assert_eq!((score.lost(), score.doubled, score.strange), (0, 0, 0), "{score:?}");
         assert_eq!(score.certain_wrong, 0, "{score:?}");
     }
