@@ -351,16 +351,16 @@ const ROWS: &[GapRow] = &{
         },
         GapRow {
             name: "classic common, 1 of 10",
-            floor: 18.0,
-            band: 33.0,
+            floor: 50.0,
+            band: 16.0,
             missing: Missing::LinesBut(10),
             seconds: 300,
             ..classic
         },
         GapRow {
             name: "classic comb. 8, 1 of 10",
-            floor: 45.0,
-            band: 22.0,
+            floor: 87.0,
+            band: 5.0,
             missing: Missing::LinesBut(10),
             agents: 8,
             seconds: 300,

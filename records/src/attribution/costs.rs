@@ -285,6 +285,15 @@ pub(crate) const PLACE_AT_FIRST_MOST: i64 = 4_000;
 /// Share of mappings without a line from which places tell nothing.
 pub(crate) const PLACES_DRIFT: f64 = 0.25;
 
+/// Variance of places by parts of a second, beside that of what is missing: requests are underway.
+pub(crate) const PLACES_SPREAD: f64 = 4.0;
+
+/// Least lines and mappings of a second whose parts tell something.
+pub(crate) const PLACES_SPREAD_FROM: f64 = 4.0;
+
+/// Share of a pair from which it teaches delays while certain pairs are too few.
+pub(crate) const DELAYS_GUESSED: f64 = 0.5;
+
 /// Share of a pair from which it teaches places and delays if it is far from all others.
 pub(crate) const FAR_TEACHES: f64 = 0.95;
 

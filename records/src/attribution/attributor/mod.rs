@@ -10,7 +10,7 @@ use super::decide::{self, DecisionBuffers};
 use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
-use super::line::{FingerprintCuts, HeldLine, LoggedLine, ServerIndex};
+use super::line::{FingerprintCuts, HeldLine, LoggedLine, OrderPlace, ServerIndex};
 use super::memory::{Memory, ServerMemory};
 use super::queue::{LineQueue, LineState, QueuedLine};
 use super::record::MappingEvent;
@@ -120,7 +120,8 @@ impl<T> Attributor<T> {
         if record.is_request()
             && let Some(server) = self.learnt.servers.get_mut(record.server.0 as usize)
         {
-            server.flows.count_mapping(record.time);
+            let place = self.memory.servers.get(record.server.0 as usize).map(|it| it.mappings);
+            server.flows.count_mapping(record.time, place.unwrap_or(OrderPlace::FIRST));
         }
         if self.memory.take(record) {
             self.queue.regroup(&mut self.memory, record.server.0);
@@ -158,8 +159,8 @@ impl<T> Attributor<T> {
         if let (false, Some(server)) =
             (matches!(state, LineState::Direct), self.memory.servers.get_mut(line.server as usize))
         {
+            self.learnt.servers[line.server as usize].flows.count_line(line.time, server.lines);
             server.lines = server.lines.next();
-            self.learnt.servers[line.server as usize].flows.count_line(line.time);
             line.place = server.lines;
         }
         self.queue.push(payload, line, self.held_from(line.time), state);

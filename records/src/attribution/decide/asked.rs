@@ -223,6 +223,12 @@ impl DecisionWindow {
         };
         if is_sole || is_sure() {
             pair::learn_asked(memory, learnt, taken.mapping, line);
+            return;
+        }
+        if self.matching.share(row, chosen) >= costs::DELAYS_GUESSED {
+            let delay = line.time.micros_since(taken.time);
+            let resolution = line.resolution.max(taken.resolution);
+            learnt.servers[line.server as usize].guess_delay(delay, resolution);
         }
     }
 

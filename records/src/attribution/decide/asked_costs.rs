@@ -23,8 +23,8 @@ pub(super) struct AskedCosts<'a> {
 /// What tells which line belongs to which mapping.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum AskedEvidence {
-    /// Delays alone.
-    Delay,
+    /// Delays, and if stamps are coarse, places among all of the same second: many lines or mappings are missing.
+    PartOfSecond,
     /// The order of the group, if stamps are coarse.
     RoughPlace,
     /// Places, if stamps are coarse.
@@ -43,7 +43,7 @@ impl<'a> AskedCosts<'a> {
         let known = server.places.usual();
         let evidence = match known {
             _ if server.flows.left().max(server.flows.alone()) > costs::PLACES_DRIFT => {
-                AskedEvidence::Delay
+                AskedEvidence::PartOfSecond
             }
             None => AskedEvidence::RoughPlace,
             Some(_) if server.places.is_in_order() => AskedEvidence::Place,
@@ -81,6 +81,7 @@ impl<'a> AskedCosts<'a> {
 
     /// Returns the costs of a mapping.
     pub(super) fn of_mapping<'b>(&'b self, waiting: &'b WaitingMapping) -> MappingCosts<'b> {
+        let (usual, spread) = self.usual_of(waiting);
         MappingCosts {
             pairs: self,
             waiting,
@@ -88,30 +89,37 @@ impl<'a> AskedCosts<'a> {
             time: waiting.time,
             order: OrderEvidence::None,
             possible: (waiting.time, waiting.time),
-            usual: self.usual_of(waiting),
+            usual,
+            spread,
             last: (Timestamp::MIN, 0),
         }
     }
 
-    /// Returns how many places a mapping's line usually comes after it. Where lines or mappings are missing since the last
-    /// certain pair, places moved.
-    fn usual_of(&self, waiting: &WaitingMapping) -> i64 {
-        if self.evidence == AskedEvidence::RoughPlace {
-            return self.usual;
+    /// Returns how many places a mapping's line usually comes after it, and where that is by parts of a second, the
+    /// variance. Where lines or mappings are missing since the last certain pair, places moved.
+    fn usual_of(&self, waiting: &WaitingMapping) -> (i64, Option<f64>) {
+        let flows = &self.server.flows;
+        match self.evidence {
+            AskedEvidence::RoughPlace => (self.usual, None),
+            AskedEvidence::PartOfSecond => flows
+                .spread(waiting.time, waiting.place)
+                .map_or((0, None), |(usual, spread)| (usual, Some(spread))),
+            AskedEvidence::CoarsePlace | AskedEvidence::Place => {
+                let moved = flows.lead(waiting.time) - self.usual_lead;
+                let is_chance = moved.abs() <= self.lead_by_chance;
+                (if is_chance { self.usual } else { self.usual + moved }, None)
+            }
         }
-        let moved = self.server.flows.lead(waiting.time) - self.usual_lead;
-        if moved.abs() <= self.lead_by_chance { self.usual } else { self.usual + moved }
     }
 
-    /// Returns the cost of a delay, where stamps are as fine as this.
-    fn of_delay(&self, delay: i64, resolution: Resolution) -> i64 {
+    /// Returns the cost of a delay, where stamps are as fine as this; `placed` if places tell more.
+    fn of_delay(&self, delay: i64, resolution: Resolution, placed: bool) -> i64 {
         let is_coarse = resolution == Resolution::Second;
+        // A line just after the turn of a second has the next stamp.
+        let is_next = is_coarse && delay == resolution.micros();
+        let delay = if is_next && placed { 0 } else { delay };
         match self.evidence {
-            // A line just after the turn of a second has the next stamp.
-            AskedEvidence::CoarsePlace | AskedEvidence::Place if is_coarse => {
-                let is_next = delay == resolution.micros();
-                self.server.delays.cost(if is_next { 0 } else { delay })
-            }
+            AskedEvidence::CoarsePlace if is_coarse => self.server.delays.cost(delay),
             AskedEvidence::Place => self.server.delays.cost(delay),
             _ => self.server.asked_cost(delay, resolution),
         }
@@ -132,6 +140,8 @@ pub(super) struct MappingCosts<'a> {
     possible: (Timestamp, Timestamp),
     /// How many places its line usually comes after it.
     usual: i64,
+    /// The variance of that, if it is by parts of a second.
+    spread: Option<f64>,
     /// The time of the last line, and the cost of its delay.
     last: (Timestamp, i64),
 }
@@ -146,6 +156,8 @@ enum OrderEvidence {
     Added,
     /// As much as delays or more.
     Most,
+    /// Something of their own, with this variance.
+    Spread(f64),
 }
 
 impl MappingCosts<'_> {
@@ -173,7 +185,8 @@ impl MappingCosts<'_> {
         if line.time != self.last.0 {
             let resolution = line.resolution.max(self.waiting.resolution);
             let delay = line.time.micros_since(self.time);
-            self.last = (line.time, self.pairs.of_delay(delay, resolution));
+            let placed = matches!(self.order, OrderEvidence::Added | OrderEvidence::Spread(_));
+            self.last = (line.time, self.pairs.of_delay(delay, resolution, placed));
         }
         let by_delay = self.last.1;
         let places = &self.pairs.server.places;
@@ -184,6 +197,7 @@ impl MappingCosts<'_> {
                 by_delay + by_place.min(costs::PLACE_AT_FIRST_MOST)
             }
             OrderEvidence::Added => by_delay + places.cost(self.behind(line)),
+            OrderEvidence::Spread(variance) => by_delay + spread_cost(self.behind(line), variance),
             OrderEvidence::Most => by_delay.max(places.cost(self.behind(line))),
         }
     }
@@ -205,11 +219,22 @@ impl MappingCosts<'_> {
             (AskedEvidence::RoughPlace, true) => OrderEvidence::Rough,
             (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => OrderEvidence::Added,
             (AskedEvidence::Place, false) => OrderEvidence::Most,
-            _ => OrderEvidence::None,
+            (AskedEvidence::PartOfSecond, true) => {
+                self.spread.map_or(OrderEvidence::None, OrderEvidence::Spread)
+            }
+            (_, false) => OrderEvidence::None,
         };
         self.time = self.waiting.time_beside(stamps);
         let earliest = time.offset_by(1 - memory.wait - step.micros());
         self.possible = (earliest, time.offset_by(memory.window));
         self.last = (Timestamp::MIN, 0);
     }
+}
+
+/// Returns the cost of a line so many places behind the expected one, by the variance of these places.
+#[expect(clippy::cast_possible_truncation, reason = "a number within bounds")]
+fn spread_cost(behind: i64, variance: f64) -> i64 {
+    let behind = behind as f64;
+    let cost = 500.0 * behind * behind / (variance + costs::PLACES_SPREAD);
+    cost.min(costs::PLACES_LOST as f64) as i64
 }

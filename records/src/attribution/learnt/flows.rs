@@ -1,6 +1,7 @@
 //! How many mappings and lines of a server there are in the same seconds: where one are fewer, some are missing.
 
 use crate::attribution::costs;
+use crate::attribution::line::OrderPlace;
 use crate::time::Timestamp;
 
 /// Seconds that are counted by themselves: records come that much before their lines at most.
@@ -33,11 +34,15 @@ struct FlowSecond {
     lines: f64,
     /// How many more lines than mappings there were before.
     lead: Option<i64>,
+    /// The places before the first mapping and the first line.
+    before_mappings: OrderPlace,
+    before_lines: OrderPlace,
 }
 
 impl FlowSecond {
     const fn new(second: i64) -> Self {
-        Self { second, mappings: 0.0, lines: 0.0, lead: None }
+        let (before_mappings, before_lines) = (OrderPlace::FIRST, OrderPlace::FIRST);
+        Self { second, mappings: 0.0, lines: 0.0, lead: None, before_mappings, before_lines }
     }
 }
 
@@ -55,15 +60,21 @@ impl FlowCounts {
         }
     }
 
-    pub(crate) fn count_mapping(&mut self, time: Timestamp) {
+    /// Counts a mapping behind this place.
+    pub(crate) fn count_mapping(&mut self, time: Timestamp, before: OrderPlace) {
         let second = second(time);
         self.all_mappings += 1;
         if second >= self.last || self.last == i64::MAX {
-            self.at(second).mappings += 1.0;
+            let at = self.at(second);
+            if at.mappings == 0.0 {
+                at.before_mappings = before;
+            }
+            at.mappings += 1.0;
         }
     }
 
-    pub(crate) fn count_line(&mut self, time: Timestamp) {
+    /// Counts a line behind this place.
+    pub(crate) fn count_line(&mut self, time: Timestamp, before: OrderPlace) {
         let second = second(time);
         if self.last == i64::MAX {
             self.last = second;
@@ -71,7 +82,11 @@ impl FlowCounts {
         if second > self.last {
             self.close(second);
         }
-        self.at(second).lines += 1.0;
+        let at = self.at(second);
+        if at.lines == 0.0 {
+            at.before_lines = before;
+        }
+        at.lines += 1.0;
         self.all_lines += 1;
     }
 
@@ -113,6 +128,28 @@ impl FlowCounts {
         let at = &self.seconds[place(second)];
         let known = if at.second == second { at.lead } else { None };
         known.unwrap_or(self.lead)
+    }
+
+    /// Returns how many places after a mapping its line is to be expected if many of one of them are missing, and the
+    /// variance of that; `None` while the lines of its second are not all known, and
+    /// where they are few.
+    ///
+    /// What is missing is taken to be spread evenly: the tenth of ten mappings has its line where a third of 30 lines
+    /// have come if three are missing of each four mappings.
+    #[expect(clippy::cast_possible_truncation, reason = "a place among lines of one second")]
+    pub(crate) fn spread(&self, time: Timestamp, mapping: OrderPlace) -> Option<(i64, f64)> {
+        let second = second(time);
+        let at = &self.seconds[place(second)];
+        let is_known = at.second == second && second < self.last;
+        if !is_known || at.lines.min(at.mappings) < costs::PLACES_SPREAD_FROM {
+            return None;
+        }
+        let rank = mapping.after(at.before_mappings) as f64 - 0.5;
+        let part = (rank / at.mappings).clamp(0.0, 1.0);
+        let expected = (part * at.lines + 0.5) as i64;
+        let missing = (1.0 / at.lines - 1.0 / at.mappings).abs();
+        let variance = at.lines * at.lines * part * (1.0 - part) * missing;
+        Some((at.before_lines.after(mapping) + expected, variance))
     }
 
     /// Returns by how much a lead changes by chance, at most: requests are underway when a second ends.
@@ -159,13 +196,36 @@ mod tests {
             let mut flows = FlowCounts::new();
             for i in 0..3_000 {
                 // Mappings come before the lines of the same second.
-                flows.count_mapping(Timestamp::from_micros((i + 200) * 10_000));
+                flows.count_mapping(Timestamp::from_micros((i + 200) * 10_000), OrderPlace::FIRST);
                 if i % every == 0 {
-                    flows.count_line(Timestamp::from_micros(i * 10_000));
+                    flows.count_line(Timestamp::from_micros(i * 10_000), OrderPlace::FIRST);
                 }
             }
             assert!((flows.left() - left).abs() < 0.08, "{}", flows.left());
             assert!((flows.alone() - alone).abs() < 0.08, "{}", flows.alone());
         }
+    }
+
+    #[test]
+    fn a_line_is_expected_where_its_mapping_is_among_the_mappings_of_its_second() {
+        let mut flows = FlowCounts::new();
+        let (mut mappings, mut lines) = (OrderPlace(100), OrderPlace(700));
+        for second in 0..3_i64 {
+            for i in 0..100 {
+                let time = Timestamp::from_micros(second * 1_000_000 + i * 10_000);
+                flows.count_mapping(time, mappings);
+                mappings = mappings.next();
+                if i % 4 == 0 {
+                    flows.count_line(time, lines);
+                    lines = lines.next();
+                }
+            }
+        }
+        // The 53rd mapping of the second second; of 25 lines, behind 25 of the first, its own is the 14th.
+        let mapping = OrderPlace(100 + 100 + 53);
+        let (apart, variance) = flows.spread(Timestamp::from_micros(1_520_000), mapping).unwrap();
+        assert_eq!(i64::from(mapping.0) + apart, 700 + 25 + 13);
+        assert!(variance > 3.0 && variance < 6.0, "{variance}");
+        assert_eq!(flows.spread(Timestamp::from_micros(2_520_000), mapping), None);
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct LearntServer {
     pub(crate) delays: Box<ServerDelays>,
     /// Those of the other lines, once any were seen.
     other_delays: Option<Box<ServerDelays>>,
+    /// Delays of likely pairs, while certain ones are too few.
+    guessed_delays: Option<Box<ServerDelays>>,
     /// Whether `delays` are those of lines with whole seconds.
     is_coarse: bool,
     /// How many places lines are off.
@@ -74,6 +76,7 @@ impl LearntServer {
         Self {
             delays: Box::new(ServerDelays::new()),
             other_delays: None,
+            guessed_delays: None,
             is_coarse: false,
             places: PlaceOrder::new(),
             senders: ServerSenders::default(),
@@ -112,6 +115,14 @@ impl LearntServer {
         if self.other_delays.is_some() || self.delays.is_any_known() {
             let other = self.other_delays.get_or_insert_with(|| Box::new(ServerDelays::new()));
             std::mem::swap(&mut self.delays, other);
+        }
+    }
+
+    /// Learns from a likely pair that has this delay, while certain ones are too few.
+    pub(crate) fn guess_delay(&mut self, delay: i64, resolution: Resolution) {
+        if !self.delays.is_settled() {
+            let guessed = self.guessed_delays.get_or_insert_with(|| Box::new(ServerDelays::new()));
+            guessed.learn(delay, resolution);
         }
     }
 
@@ -293,7 +304,13 @@ impl LearntServer {
     /// Returns the cost of a line so long after its request, where stamps are as fine as this.
     pub(crate) fn asked_cost(&self, delay: i64, resolution: Resolution) -> i64 {
         let learnt = self.delays.cost(delay);
-        if self.delays.is_settled() || delay <= 0 {
+        if self.delays.is_settled() {
+            return learnt;
+        }
+        if let Some(guessed) = self.guessed_delays.as_ref().filter(|it| it.is_settled()) {
+            return guessed.cost(delay);
+        }
+        if delay <= 0 {
             return learnt;
         }
         // Before delays are known, a long time is less likely than a short one: half as likely for each doubling, and
