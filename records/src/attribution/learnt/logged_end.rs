@@ -3,6 +3,7 @@
 use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::facts::{DatedBy, ExchangeFacts};
+use crate::time::Resolution;
 
 /// Which end of an exchange the lines of a server follow, where the body of the request ended after the
 /// response: nginx waits for the body, many application servers do not.
@@ -26,16 +27,24 @@ impl LoggedEnd {
     }
 }
 
-/// Whether a line came before the end of the request's body; `None` if both ends are too near to say.
+/// Whether a line came before the end of the request's body; `None` if both ends are too near to say. Of ends that are
+/// near, a coarse stamp tells if it names the second of one of them and not that of the other.
 fn is_before_body_end(facts: &ExchangeFacts, line: &HeldLine) -> Option<bool> {
     let response = facts.response_ended()?;
     if facts.is_body_pending() {
         return Some(true);
     }
     let body = facts.body_ended()?;
-    let step = line.resolution.micros();
-    if body.micros_since(response) < costs::LOGGED_END_GAP + 2 * step {
+    let (step, gap) = (line.resolution.micros(), costs::LOGGED_END_GAP);
+    let next = line.time.offset_by(step);
+    let between = body.micros_since(response);
+    if between >= gap + 2 * step {
+        return Some(next < body);
+    }
+    if line.resolution != Resolution::Second || between < 2 * gap {
         return None;
     }
-    Some(line.time.offset_by(step) < body)
+    let is_before_body = response < next && next.offset_by(gap) < body;
+    let is_after_response = response < line.time.offset_by(-gap) && body < next;
+    (is_before_body != is_after_response).then_some(is_before_body)
 }

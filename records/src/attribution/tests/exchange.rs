@@ -402,6 +402,36 @@ fn a_server_that_logs_a_request_before_its_body_has_ended_is_known_by_its_ports(
 }
 
 #[test]
+fn whole_seconds_tell_that_requests_are_logged_before_their_bodies_end() {
+    let mut site = Site::default();
+    let whole = Some(BodyEnd::Ago(0));
+    let (slow, quick) = (connection(1, 7, 2_000), connection(2, 8, 2_001));
+    let stamped = |site: &mut Site, at: i64, url: &str| {
+        let time = Timestamp::from_seconds(at / SECOND);
+        let line =
+            LoggedLine { time, resolution: Resolution::Second, ..site.asked(at, url, OK, None) };
+        site.put(at, line);
+    };
+    for nth in 1..=10 {
+        let (at, url) = (i64::from(nth) * 10 * SECOND, format!("/{nth}"));
+        site.request(at + 900_000, slow, nth, &url);
+        site.ended_with(at + 905_000, slow, nth, OK, Some(BodyEnd::Pending));
+        stamped(&mut site, at + 906_000, &url);
+        site.ended_with(at + 1_200_000, slow, nth, OK, whole);
+    }
+    let at = 200 * SECOND;
+    site.request(at + 100_000, slow, 11, "/a");
+    site.ended_with(at + 101_000, slow, 11, OK, Some(BodyEnd::Pending));
+    site.request(at + 200_000, quick, 1, "/a");
+    site.ended_with(at + 201_000, quick, 1, OK, whole);
+    stamped(&mut site, at + 102_000, "/a");
+    stamped(&mut site, at + 202_000, "/a");
+    site.ended_with(at + 500_000, slow, 11, OK, whole);
+    let clients = site.clients(300 * SECOND);
+    assert_eq!(clients[clients.len() - 2..], [7, 8]);
+}
+
+#[test]
 fn status_and_size_tell_equal_requests_apart() {
     let mut site = Site::default();
     for (number, client, answer) in [(1, 7, OK), (2, 8, (200, 900)), (3, 9, (404, 0))] {
