@@ -179,7 +179,11 @@ pub(crate) const STRAIGHT_AT_FIRST: f64 = 30.0;
 pub(crate) const CROSSED_AT_FIRST: f64 = 12.0;
 
 /// Pairs of a gap at which both counts are halved.
-pub(crate) const END_ORDER_FADE_AT: f64 = 2_000.0;
+pub(crate) const END_ORDER_FADE_AT: f64 = 4_000.0;
+
+/// Lines before a line whose ends are remembered, and one in how many of them it is compared with.
+pub(crate) const END_ORDER_LINES: usize = 64;
+pub(crate) const END_ORDER_STRIDE: usize = 4;
 
 /// Microseconds by which an exchange is longer than a stamp, for the stamp to tell its start from its end.
 pub(crate) const STAMPED_GAP: i64 = 100_000;

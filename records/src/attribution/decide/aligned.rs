@@ -60,6 +60,7 @@ pub(super) fn decide<T>(
                 asked: life.asked,
                 group: Some(group),
                 origin: line.origin,
+                stamp: line.time,
             });
         }
         memory.consume(group, mapping.mapping, next);
@@ -121,7 +122,10 @@ impl DecisionWindow {
             }
             if self.mappings.len() >= most {
                 self.complete = false;
-                continue;
+                if is_ordered {
+                    continue;
+                }
+                break;
             }
             let is_other = |it: &WindowLine| pair::differs(memory, server, waiting, &it.line);
             if memory.cannot_be(waiting, &latest) || self.lines.iter().all(is_other) {
@@ -169,6 +173,9 @@ impl DecisionWindow {
         let cells = self.lines.len() * self.mappings.len();
         refill(&mut self.costs, cells, costs::LATTICE_WORST);
         self.lattice.reset(self.lines.len(), self.ordered);
+        for (row, pair) in self.lines.windows(2).enumerate() {
+            self.lattice.set_together(row, pair[0].line.time == pair[1].line.time);
+        }
         self.weigh_pairs(memory, learnt, group);
         self.weigh_mappings(memory, server);
         let alone = server.alone_cost();
@@ -217,6 +224,8 @@ impl DecisionWindow {
     fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer) {
         let first = self.lines[0].line;
         let is_coarse = first.resolution == Resolution::Second;
+        // Delays say in what order lines of different stamps are.
+        let is_fine = !is_coarse && server.delays.is_settled();
         // More lines of the window's last stamp may follow.
         let step = if self.is_full() { first.resolution.micros() } else { 0 };
         let horizon = if self.is_full() {
@@ -249,27 +258,19 @@ impl DecisionWindow {
             };
             self.lattice.set_mapping(place, left, open);
             if place + 1 < self.ordered {
-                let crossed = self.crossed(memory, server, place, is_coarse);
-                self.lattice.set_crossed(place, crossed);
+                let crossed = self.crossed(memory, server, place);
+                let apart = if is_fine && crossed > 0.0 { costs::CROSSED_FINE } else { crossed };
+                self.lattice.set_crossed(place, crossed, apart);
             }
         }
     }
 
     /// Returns the weight of crossing a mapping with the next.
-    fn crossed(
-        &self,
-        memory: &Memory,
-        server: &LearntServer,
-        place: usize,
-        is_coarse: bool,
-    ) -> f64 {
+    fn crossed(&self, memory: &Memory, server: &LearntServer, place: usize) -> f64 {
         let (one, other) = (&self.mappings[place], &self.mappings[place + 1]);
         let (Some(first), Some(second)) = (one.facts, other.facts) else {
             return 0.0;
         };
-        if !is_coarse && server.delays.is_settled() {
-            return costs::CROSSED_FINE;
-        }
         let asked = |facts| memory.exchanges.get(facts).asked;
         let gap = other.time.micros_since(one.time);
         server.end_order.crossed(gap, asked(second) < asked(first))

@@ -20,8 +20,10 @@ pub(crate) struct Lattice {
     open: Vec<f64>,
     /// The weight of a line without any of these mappings.
     alone: Vec<f64>,
-    /// The weight of crossing a mapping with the next.
-    crossed: Vec<f64>,
+    /// The weight of crossing a mapping with the next: for lines of one stamp, and for others.
+    crossed: Vec<(f64, f64)>,
+    /// Whether a line and the next have one stamp.
+    together: Vec<bool>,
     /// The weight of two or three lines that take mappings from a place on in each of the [`BLOCKS`], line after line.
     blocks: [Vec<f64>; BLOCKS.len()],
     /// The weight of three lines that do so in any order.
@@ -55,6 +57,7 @@ impl Default for Lattice {
             open: Vec::new(),
             alone: Vec::new(),
             crossed: Vec::new(),
+            together: Vec::new(),
             blocks: Default::default(),
             threes: Vec::new(),
             before: Vec::new(),
@@ -75,7 +78,8 @@ impl Lattice {
         refill(&mut self.left, mappings, 1.0);
         refill(&mut self.open, mappings, 1.0);
         refill(&mut self.alone, lines, 0.0);
-        refill(&mut self.crossed, mappings, 0.0);
+        refill(&mut self.crossed, mappings, (0.0, 0.0));
+        refill(&mut self.together, lines, true);
     }
 
     /// Returns the weight of a cost: e to the power of minus `cost` thousandths.
@@ -93,9 +97,14 @@ impl Lattice {
         (self.left[mapping], self.open[mapping]) = (left, open);
     }
 
-    /// Sets the weight of crossing a mapping with the next.
-    pub(crate) fn set_crossed(&mut self, mapping: usize, weight: f64) {
-        self.crossed[mapping] = weight;
+    /// Sets the weight of crossing a mapping with the next, for lines of one stamp, and for others.
+    pub(crate) fn set_crossed(&mut self, mapping: usize, together: f64, apart: f64) {
+        self.crossed[mapping] = (together, apart);
+    }
+
+    /// Sets whether a line and the next have one stamp.
+    pub(crate) fn set_together(&mut self, line: usize, together: bool) {
+        self.together[line] = together;
     }
 
     /// Sets the weight of a line that takes none of the mappings.
@@ -126,8 +135,11 @@ impl Lattice {
         for line in 0..lines.saturating_sub(1) {
             let (row, next) = self.pairs[line * mappings..][..2 * mappings].split_at(mappings);
             let swaps = &mut swaps[line * mappings..];
+            let together = self.together[line];
             for place in 1..mappings {
-                swaps[place - 1] = self.crossed[place - 1] * row[place] * next[place - 1];
+                let (one, other) = self.crossed[place - 1];
+                let crossed = if together { one } else { other };
+                swaps[place - 1] = crossed * row[place] * next[place - 1];
             }
         }
         let [_, last_first, first_last, reversed] = &mut self.blocks;
@@ -135,9 +147,11 @@ impl Lattice {
             let start = line * mappings;
             let (row, rest) = self.pairs[start..][..3 * mappings].split_at(mappings);
             let (next, third) = rest.split_at(mappings);
+            let together = self.together[line] && self.together[line + 1];
             for place in 2..mappings {
                 let at = start + place - 2;
-                let once = self.crossed[place - 2];
+                let (one, other) = self.crossed[place - 2];
+                let once = if together { one } else { other };
                 let twice = once * once;
                 last_first[at] = twice * row[place - 1] * next[place] * third[place - 2];
                 first_last[at] = twice * row[place] * next[place - 2] * third[place - 1];
@@ -321,8 +335,10 @@ mod tests {
                     let pairs = pairs.map(|(step, place)| {
                         lattice.pairs[(line + step) * lattice.mappings + next + place]
                     });
-                    let crossing =
-                        weight * pairs.product::<f64>() * lattice.crossed[next].powi(crossings);
+                    let together = lattice.together[line..line + len - 1].iter().all(|it| *it);
+                    let (one, other) = lattice.crossed[next];
+                    let crossed = if together { one } else { other };
+                    let crossing = weight * pairs.product::<f64>() * crossed.powi(crossings);
                     taken.extend(order.iter().map(|place| Some(next + place)));
                     by_trial(lattice, line + len, next + len, taken, crossing, out);
                     taken.truncate(taken.len() - len);
@@ -339,16 +355,18 @@ mod tests {
                 proptest::collection::vec(proptest::collection::vec(0..9_000_i64, mappings), lines)
             }),
             left in 0.001..1.0_f64, open in 0.001..1.0_f64, crossed in 0.0..1.0_f64,
+            together in any::<[bool; 4]>(),
         ) {
             let mut lattice = Lattice::default();
             let mappings = rows[0].len();
             lattice.reset(rows.len(), mappings);
             for (line, row) in rows.iter().enumerate() {
+                lattice.set_together(line, together[line]);
                 lattice.set_alone(line, 0.01);
                 for (mapping, &cost) in row.iter().enumerate() {
                     lattice.set_pair(line, mapping, cost);
                     lattice.set_mapping(mapping, left, open);
-                    lattice.set_crossed(mapping, crossed);
+                    lattice.set_crossed(mapping, crossed, crossed / 2.0);
                 }
             }
             lattice.solve(rows.len());

@@ -104,7 +104,8 @@ fn judge_exchange(
     let server = &learnt.servers[line.server as usize];
     let life = facts.life(time);
     let ended = server.stamped.place(life);
-    let end = SureEnd { ended, asked: life.asked, group: None, origin: line.origin };
+    let (asked, origin, stamp) = (life.asked, line.origin, line.time);
+    let end = SureEnd { ended, asked, group: None, origin, stamp };
     let is_late = facts.ended && !facts.is_cut();
     // A line does not come before its request.
     let early = facts.asked.micros_since(line.time) - line.resolution.micros();

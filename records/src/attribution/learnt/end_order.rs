@@ -3,7 +3,9 @@
 //! The balancer may see two ends in another order than the server, if the ends are close to each other. And a
 //! server with one process, whose answers are ready at once, logs in the order in which requests were sent. So
 //! pairs of lines that are not in doubt are counted by the time between the ends, and by whether the requests
-//! were sent in the same order.
+//! were sent in the same order. Only lines of one stamp count: of others, delays say what is likely. They are counted
+//! at every distance in the log, as two equal lines may be far from each other: a log that several workers write in blocks
+//! has most neighbours in order.
 
 use crate::attribution::costs;
 use crate::attribution::line::LineOrigin;
@@ -22,6 +24,8 @@ pub(crate) struct SureEnd {
     pub(crate) group: Option<GroupSlot>,
     /// Where the line came from: lines of different files are in no order.
     pub(crate) origin: LineOrigin,
+    /// The stamp of the line.
+    pub(crate) stamp: Timestamp,
 }
 
 /// Pairs of lines by the gap between the ends of their exchanges: logged in that order, and in the reverse
@@ -36,7 +40,9 @@ struct OrderCounts {
 pub(crate) struct EndOrder {
     /// Where requests were sent in the order of the ends, and where not.
     counts: [OrderCounts; 2],
-    last: Option<SureEnd>,
+    /// The ends of the last lines, and how many came so far.
+    last: Vec<SureEnd>,
+    seen: usize,
 }
 
 impl EndOrder {
@@ -48,13 +54,29 @@ impl EndOrder {
             some *= std::f64::consts::FRAC_1_SQRT_2;
         }
         let counts = OrderCounts { straight: [costs::STRAIGHT_AT_FIRST; GAPS], crossed };
-        Self { counts: [counts; 2], last: None }
+        Self { counts: [counts; 2], last: Vec::new(), seen: 0 }
     }
 
-    /// Learns from a line and the line before it.
+    /// Learns from a line and some of those before it.
     pub(crate) fn learn(&mut self, end: SureEnd) {
-        let Some(last) = self.last.replace(end) else { return };
-        if end.origin != last.origin || end.group.is_some() && end.group == last.group {
+        let first = (self.seen + self.seen / costs::END_ORDER_STRIDE) % costs::END_ORDER_STRIDE;
+        for place in (first..self.last.len()).step_by(costs::END_ORDER_STRIDE) {
+            self.learn_pair(self.last[place], end);
+        }
+        let place = self.seen % costs::END_ORDER_LINES;
+        match self.last.get_mut(place) {
+            Some(oldest) => *oldest = end,
+            None => self.last.push(end),
+        }
+        self.seen += 1;
+    }
+
+    /// Learns from a line and one before it.
+    fn learn_pair(&mut self, last: SureEnd, end: SureEnd) {
+        if end.stamp != last.stamp
+            || end.origin != last.origin
+            || end.group.is_some() && end.group == last.group
+        {
             return;
         }
         let later = end.ended.micros_since(last.ended);
@@ -88,7 +110,13 @@ mod tests {
 
     fn end(ended: i64, asked: i64) -> SureEnd {
         let at = Timestamp::from_micros;
-        SureEnd { ended: at(ended), asked: at(asked), group: None, origin: LineOrigin(0) }
+        SureEnd {
+            ended: at(ended),
+            asked: at(asked),
+            group: None,
+            origin: LineOrigin(0),
+            stamp: at(ended.div_euclid(1_000_000)),
+        }
     }
 
     #[test]
@@ -96,6 +124,29 @@ mod tests {
         let order = EndOrder::new();
         assert!(order.crossed(3, false) > 0.2);
         assert!(order.crossed(100_000, false) < 0.01);
+    }
+
+    #[test]
+    fn a_log_in_blocks_has_neighbours_in_order_and_lines_of_other_blocks_in_none() {
+        let mut order = EndOrder::new();
+        let at = Timestamp::from_micros;
+        for second in 0..200 {
+            // Two workers write what they answered in the second, one after the other.
+            for number in (0..32).step_by(2).chain((1..32).step_by(2)) {
+                let ended = second * 1_000_000 + number * 30_000;
+                order.learn(SureEnd { stamp: at(second), ..end(ended, ended - 1_000) });
+            }
+        }
+        let crossed = order.crossed(200_000, false);
+        assert!((0.25..1.0).contains(&crossed), "{crossed}");
+    }
+
+    #[test]
+    fn lines_of_other_stamps_tell_nothing_of_the_order_within_one() {
+        let mut order = EndOrder::new();
+        let before = order.crossed(30_000, false);
+        (0..400).for_each(|second| order.learn(end(second * 1_000_000, 0)));
+        assert_eq!(order.crossed(30_000, false).to_bits(), before.to_bits());
     }
 
     #[test]
