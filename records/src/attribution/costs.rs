@@ -160,6 +160,10 @@ pub(crate) const SINGLE_CANDIDATES: usize = 32;
 /// How much cheaper the best mapping of a single-line match must be than every rival of another client.
 pub(crate) const SINGLE_LEAD: i64 = 2_500;
 
+/// The same where both clients have the line's User-Agent: the turn of a second costs more than [`SINGLE_LEAD`], though only
+/// places tell whether it was between line and mapping.
+pub(crate) const SINGLE_LEAD_ALIKE: i64 = 7_000;
+
 /// Cost, beside the rarity of the User-Agent, of a client that usually has another User-Agent.
 pub(crate) const OTHER_AGENT: i64 = 3_000;
 

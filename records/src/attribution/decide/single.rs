@@ -101,8 +101,11 @@ impl SingleLineMatch {
     ) -> Option<usize> {
         let chosen = self.weigh(memory, learnt, line, rarity)?;
         let best = self.found[chosen];
+        let placed = learnt.servers[line.server as usize].places.is_known();
         let is_rival = |other: &MatchCandidate| {
-            other.cost < best.cost + costs::SINGLE_LEAD && other.client_hash != best.client_hash
+            let is_alike = placed && other.usual == best.usual;
+            let lead = if is_alike { costs::SINGLE_LEAD_ALIKE } else { costs::SINGLE_LEAD };
+            other.cost < best.cost + lead && other.client_hash != best.client_hash
         };
         let is_plain = memory.mappings.get(best.mapping).is_unclaimed();
         (is_plain && !self.found.iter().any(is_rival)).then_some(chosen)

@@ -104,7 +104,8 @@ impl PlaceOrder {
         self.leads.median()
     }
 
-    const fn is_known(&self) -> bool {
+    /// Whether enough pairs are known for places to tell something.
+    pub(crate) const fn is_known(&self) -> bool {
         self.apart.numbers >= costs::PLACES_KNOWN_AFTER
     }
 
