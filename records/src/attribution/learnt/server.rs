@@ -112,6 +112,7 @@ impl LearntServer {
             return;
         }
         self.is_coarse = is_coarse;
+        self.guessed_delays = None;
         if self.other_delays.is_some() || self.delays.is_any_known() {
             let other = self.other_delays.get_or_insert_with(|| Box::new(ServerDelays::new()));
             std::mem::swap(&mut self.delays, other);
