@@ -215,6 +215,25 @@ fn long_requests_are_cut_by_the_rule_that_fingerprints_know() {
 }
 
 #[test]
+fn a_text_that_begins_with_no_method_and_no_path_is_a_piece_of_a_body() {
+    for request in ["GET / HTTP/1.1", "M-SEARCH * HTTP/1.1", "POST /a", "PURGE", "GET ", "/a"] {
+        assert!(!RequestText::raw(request.as_bytes(), Cut::Long).is_body(), "{request}");
+    }
+    for body in [
+        "field3=value+977&tex",
+        "{\"a\":1}",
+        "",
+        " GET",
+        "ABC=1",
+        "A/b",
+        "\x16\x03\x01",
+        "get / HTTP/1.1",
+    ] {
+        assert!(RequestText::raw(body.as_bytes(), Cut::Long).is_body(), "{body}");
+    }
+}
+
+#[test]
 fn a_line_that_is_none_says_where() {
     let good = "pen1 1795379143.000002 request 203.0.113.7 4711 10.0.0.1 80 10.0.0.9 5555 12 1 \
                 - - - - - - 0123abcd - - - GET /a HTTP/1.1";

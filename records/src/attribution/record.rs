@@ -7,7 +7,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 use crate::addr::ClientAddr;
 use crate::attribution::line::{ABSENT, ServerIndex, header_hash, low, text_hash};
 use crate::mapping::classic::FileLine;
-use crate::mapping::{BodyEnd, Mapping, MappingKind, OpaqueTls};
+use crate::mapping::{BodyEnd, Mapping, MappingKind, OpaqueTls, RequestText};
 use crate::request::{Cut, Fingerprint};
 use crate::request_id::RequestId;
 use crate::time::{Resolution, Timestamp};
@@ -27,6 +27,8 @@ pub struct MappingEvent {
     pub request: Option<Fingerprint>,
     /// The cut of `request`.
     pub cut: Cut,
+    /// See [`RequestText::is_body`].
+    pub is_body: bool,
     /// The connection, if the mapping names one.
     pub exchange: Option<ExchangeEvent>,
 }
@@ -45,8 +47,9 @@ impl MappingEvent {
             (None, None) => (None, Cut::Long),
         };
         let client = mapping.client;
+        let is_body = mapping.request.is_some_and(RequestText::is_body);
         request?;
-        Some(Self { server, client, time, resolution, request, cut, exchange: None })
+        Some(Self { server, client, time, resolution, request, cut, is_body, exchange: None })
     }
 
     /// From a line of a classic mapping file and the fingerprint of the line's request.
@@ -60,6 +63,7 @@ impl MappingEvent {
             resolution: Resolution::Second,
             request: Some(request),
             cut: line.request.cut,
+            is_body: line.request.is_body(),
             exchange: None,
         }
     }
@@ -101,6 +105,7 @@ impl MappingEvent {
             time,
             resolution,
             request: None,
+            is_body: false,
             cut: Cut::Long,
             exchange: Some(exchange),
         };

@@ -211,6 +211,20 @@ impl<'a> RequestText<'a> {
         Self { bytes: without_cut_protocol(self.bytes, self.cut), ..self }
     }
 
+    /// Whether the text begins neither with a method nor with a path, as a piece of a request's body does: C pen records
+    /// whatever it reads.
+    #[must_use]
+    #[inline]
+    pub fn is_body(self) -> bool {
+        let is_method = |byte: &u8| byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_');
+        let method = self.bytes.iter().take_while(|byte| is_method(byte)).count();
+        match self.bytes.get(method) {
+            Some(b' ') | None => method == 0,
+            Some(b'/') => method > 0,
+            Some(_) => true,
+        }
+    }
+
     /// Returns the fingerprint; `None` if the text has no request (a leading line end, an empty
     /// read).
     #[must_use]

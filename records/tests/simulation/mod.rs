@@ -158,7 +158,13 @@ fn events(visits: &[SimulatedVisit], road: &SimulatedRoad) -> Vec<(i64, VisitSte
     events
 }
 
+/// The URL of a piece of a body, which C pen records as well.
+pub(super) const BODY: u64 = 1_000_000;
+
 fn request(visit: &SimulatedVisit) -> Option<Fingerprint> {
+    if visit.url == BODY {
+        return Fingerprint::of_raw(b"field7=value", Cut::Long);
+    }
     Fingerprint::of_raw(format!("GET /page/{} HTTP/1.1", visit.url).as_bytes(), Cut::Long)
 }
 
@@ -211,6 +217,7 @@ fn record(
         resolution: road.records,
         request: request(visit).filter(|_| !is_end),
         cut: Cut::Long,
+        is_body: visit.url == BODY,
         exchange: road.is_extended.then_some(exchange),
     }
 }

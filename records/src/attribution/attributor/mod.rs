@@ -118,6 +118,7 @@ impl<T> Attributor<T> {
             server.hosts.take_record(host.get());
         }
         if record.is_request()
+            && !record.is_body
             && let Some(server) = self.learnt.servers.get_mut(record.server.0 as usize)
         {
             let place = self.memory.servers.get(record.server.0 as usize).map(|it| it.mappings);

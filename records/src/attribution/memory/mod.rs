@@ -170,7 +170,9 @@ impl Memory {
             return false;
         };
         known.coarsest = known.coarsest.max(record.resolution);
-        known.mappings = known.mappings.next();
+        if !record.is_body {
+            known.mappings = known.mappings.next();
+        }
         (known.is_known, known.has_nameless) = (true, true);
         known.ids.count(false);
         self.seen[usize::from(record.cut != Cut::Short)] = true;

@@ -636,6 +636,7 @@ fn classic_records_and_ours_may_come_together() {
         resolution: Resolution::Microsecond,
         request: Fingerprint::of_raw(b"/b", Cut::Long),
         cut: Cut::Long,
+        is_body: false,
         exchange: None,
     });
     site.line(2_000, "/b", OK, None);

@@ -61,6 +61,7 @@ impl Site {
             resolution: Resolution::Microsecond,
             request: Some(Fingerprint::of_raw(url.as_bytes(), Cut::Long).unwrap()),
             cut: Cut::Long,
+            is_body: url.starts_with("field"),
             exchange: None,
         });
     }
@@ -297,6 +298,7 @@ fn a_line_finds_mappings_of_either_cut() {
         resolution: Resolution::Second,
         request: Some(Fingerprint::of_raw(b"/short", Cut::Short).unwrap()),
         cut: Cut::Short,
+        is_body: false,
         exchange: None,
     });
     for (at, url) in [(10, "/long"), (11, "/short")] {

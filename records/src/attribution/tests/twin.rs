@@ -80,6 +80,7 @@ fn engine(
                 resolution: Resolution::Microsecond,
                 request: Some(request(event.url)),
                 cut: Cut::Long,
+                is_body: false,
                 exchange: None,
             }),
             What::Line => engine.line(&line(server, event.url, now), number),
