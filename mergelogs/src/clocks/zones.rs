@@ -8,6 +8,8 @@ use super::{ArchiveClock, SECOND, nearest_zone};
 /// Bytes in which a zone is searched for, and the quarters of the log at which the search begins.
 const ZONE_SLICES: [u64; 3] = [64 << 10, 512 << 10, 2 << 20];
 const ZONE_PLACES: [u64; 3] = [0, 2, 1];
+/// In a log of some seconds, a busy second beside a quiet one looks like a clock that is a second wrong.
+const SHORT: i64 = 8 * SECOND;
 /// In thousandths of a nat: what a right difference would have gained at least, for a log to count as lost.
 const LOST: u32 = 250_000;
 
@@ -47,6 +49,8 @@ impl LogFollower<'_, '_> {
         if found.is_plain() {
             let is_coarse = self.mappings.is_coarse;
             let ahead = if is_coarse { whole_seconds(found.center) } else { found.center };
+            let is_short = slice.last - slice.first < SHORT && ahead.abs() <= SECOND;
+            let ahead = if is_short { 0 } else { ahead };
             return Some(ArchiveClock { ahead, within: found.within, votes: found.lines });
         }
         self.is_lost =
