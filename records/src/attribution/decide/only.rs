@@ -47,7 +47,7 @@ pub(super) fn decide(
     verdict
 }
 
-/// Judges a mapping without facts, by delay and User-Agent.
+/// Judges a mapping without facts that no other line may have, by delay and User-Agent.
 fn judge(
     memory: &Memory,
     learnt: &mut Learnt,
@@ -55,36 +55,31 @@ fn judge(
     mapping: MappingSlot,
 ) -> LineVerdict {
     let waiting = memory.mappings.get(mapping);
-    let WaitingMapping { client, resolution, contested, client_hash, .. } = *waiting;
+    let WaitingMapping { client, resolution, client_hash, .. } = *waiting;
     let delay = line.time.micros_since(waiting.time_beside(line.resolution));
-    let is_doubtful = is_doubtful(memory, learnt, line);
     let server = &mut learnt.servers[line.server as usize];
-    let is_unusual = server.delays.is_unusual(delay);
-    let is_odd = contested || is_unusual;
-    // Where no mapping is missing, a client with a User-Agent of its others is learnt to have several.
-    let is_plain = !is_odd && !is_doubtful;
-    let fit = learnt.profiles.fit(client_hash, line.user_agent);
-    let is_strange = fit == AgentFit::Other;
-    if is_plain && fit != AgentFit::Unknown {
-        server.calibration.learn_plain(is_strange);
-    }
-    if is_plain || !(is_odd || is_strange) {
+    let confidence = if server.delays.is_unusual(delay) {
+        // So that the delays follow a clock that drifts.
+        server.delays.learn_next(delay);
+        let probability = pair::doubtful_probability(learnt, client_hash, None, line);
+        MatchConfidence::likely(Reason::Doubtful, probability)
+    } else {
+        let fit = learnt.profiles.fit(client_hash, line.user_agent);
+        // Where no mapping is missing, a client with a User-Agent of its others is learnt to have several.
+        let is_strange = fit == AgentFit::Other;
+        if fit != AgentFit::Unknown {
+            server.calibration.learn_plain(is_strange);
+        }
         server.delays.learn(delay, line.resolution.max(resolution));
         server.learn_place(waiting, line);
         learnt.profiles.learn(client_hash, line.user_agent, costs::PROFILE_CERTAIN);
-    } else if is_unusual && !contested {
-        // So that the delays follow a clock that drifts.
-        server.delays.learn_next(delay);
-    }
-    let confidence = if is_plain && is_strange {
-        MatchConfidence::likely(Reason::Doubtful, costs::GUESS_CEILING)
-    } else if is_plain && server.delays.is_far_at_first(delay) {
-        MatchConfidence::likely(Reason::Doubtful, server.calibration.judge(None))
-    } else if is_plain {
-        MatchConfidence::certain(Reason::Only)
-    } else {
-        let probability = pair::doubtful_probability(learnt, client_hash, None, line);
-        MatchConfidence::likely(Reason::Doubtful, probability)
+        if is_strange {
+            MatchConfidence::likely(Reason::Doubtful, costs::GUESS_CEILING)
+        } else if server.delays.is_far_at_first(delay) {
+            MatchConfidence::likely(Reason::Doubtful, server.calibration.judge(None))
+        } else {
+            MatchConfidence::certain(Reason::Only)
+        }
     };
     LineVerdict::matched(client, confidence, 1, Some(delay))
 }
