@@ -20,8 +20,8 @@ pub(crate) struct Lattice {
     open: Vec<f64>,
     /// The weight of a line without any of these mappings.
     alone: Vec<f64>,
-    /// The weight of crossing a mapping with the next: for lines of one stamp, and for others.
-    crossed: Vec<(f64, f64)>,
+    /// The weight of crossing a mapping with the next.
+    crossed: Vec<CrossingWeight>,
     /// Whether a line and the next have one stamp.
     together: Vec<bool>,
     /// The weight of two or three lines that take mappings from a place on in each of the [`BLOCKS`], line after line.
@@ -44,6 +44,19 @@ pub(crate) struct Lattice {
 
 /// Orders in which lines may take neighbouring mappings: the mapping of each line, by its place.
 const BLOCKS: [&[usize]; 4] = [&[1, 0], &[1, 2, 0], &[2, 0, 1], &[2, 1, 0]];
+
+/// The weight of crossing two mappings: for lines of one stamp, and for others.
+#[derive(Clone, Copy, Default)]
+struct CrossingWeight {
+    together: f64,
+    apart: f64,
+}
+
+impl CrossingWeight {
+    const fn of(self, together: bool) -> f64 {
+        if together { self.together } else { self.apart }
+    }
+}
 
 impl Default for Lattice {
     #[expect(clippy::cast_precision_loss, reason = "costs are small numbers")]
@@ -78,7 +91,7 @@ impl Lattice {
         refill(&mut self.left, mappings, 1.0);
         refill(&mut self.open, mappings, 1.0);
         refill(&mut self.alone, lines, 0.0);
-        refill(&mut self.crossed, mappings, (0.0, 0.0));
+        refill(&mut self.crossed, mappings, CrossingWeight::default());
         refill(&mut self.together, lines, true);
     }
 
@@ -99,7 +112,7 @@ impl Lattice {
 
     /// Sets the weight of crossing a mapping with the next, for lines of one stamp, and for others.
     pub(crate) fn set_crossed(&mut self, mapping: usize, together: f64, apart: f64) {
-        self.crossed[mapping] = (together, apart);
+        self.crossed[mapping] = CrossingWeight { together, apart };
     }
 
     /// Sets whether a line and the next have one stamp.
@@ -137,8 +150,7 @@ impl Lattice {
             let swaps = &mut swaps[line * mappings..];
             let together = self.together[line];
             for place in 1..mappings {
-                let (one, other) = self.crossed[place - 1];
-                let crossed = if together { one } else { other };
+                let crossed = self.crossed[place - 1].of(together);
                 swaps[place - 1] = crossed * row[place] * next[place - 1];
             }
         }
@@ -150,8 +162,7 @@ impl Lattice {
             let together = self.together[line] && self.together[line + 1];
             for place in 2..mappings {
                 let at = start + place - 2;
-                let (one, other) = self.crossed[place - 2];
-                let once = if together { one } else { other };
+                let once = self.crossed[place - 2].of(together);
                 let twice = once * once;
                 last_first[at] = twice * row[place - 1] * next[place] * third[place - 2];
                 first_last[at] = twice * row[place] * next[place - 2] * third[place - 1];
@@ -336,8 +347,7 @@ mod tests {
                         lattice.pairs[(line + step) * lattice.mappings + next + place]
                     });
                     let together = lattice.together[line..line + len - 1].iter().all(|it| *it);
-                    let (one, other) = lattice.crossed[next];
-                    let crossed = if together { one } else { other };
+                    let crossed = lattice.crossed[next].of(together);
                     let crossing = weight * pairs.product::<f64>() * crossed.powi(crossings);
                     taken.extend(order.iter().map(|place| Some(next + place)));
                     by_trial(lattice, line + len, next + len, taken, crossing, out);
