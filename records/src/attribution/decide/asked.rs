@@ -165,7 +165,7 @@ impl DecisionWindow {
         for (row, rarity) in self.rarities.iter().enumerate() {
             let elsewhere = self.elsewhere * self.lattice.weight(i64::from(rarity.surprise));
             let weight = self.lattice.weight(alone + i64::from(rarity.surprise));
-            let costs = self.costs.get(row..).unwrap_or_default();
+            let costs = self.asked_costs.get(row..).unwrap_or_default();
             let costs = costs.iter().step_by(self.lines.len()).copied();
             let least = costs.clone().min().unwrap_or(0);
             let dear = (least + costs::MATCHING_DEAR).min(IMPOSSIBLE);
@@ -178,19 +178,19 @@ impl DecisionWindow {
         self.alone = self.lattice.weight(alone);
     }
 
-    /// Finds the costs of all pairs, mapping after mapping, and how much of each mapping is left.
+    /// Finds the costs of all pairs, and how much of each mapping is left.
     fn find_asked_costs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let first = self.lines[0].line;
         let server = &learnt.servers[first.server as usize];
         let pairs = AskedCosts::of(server, memory, group, &first);
-        self.costs.clear();
+        self.asked_costs.clear();
         self.unclaimed.clear();
         for mapping in &self.mappings {
             let waiting = memory.mappings.get(mapping.mapping);
             let known = learnt.profiles.known(mapping.client_hash);
             let mut costs = pairs.of_mapping(waiting);
             let lines = self.lines.iter().zip(&self.rarities);
-            self.costs.extend(lines.map(|(it, rarity)| {
+            self.asked_costs.extend(lines.map(|(it, rarity)| {
                 let cost = costs.beside(&it.line);
                 cost.map_or(IMPOSSIBLE, |cost| cost + i64::from(known.cost(rarity)))
             }));

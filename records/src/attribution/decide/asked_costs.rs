@@ -112,21 +112,20 @@ impl<'a> AskedCosts<'a> {
         }
     }
 
-    /// Returns the cost of a delay, where stamps are as fine as this; `placed` if places tell more.
-    fn of_delay(&self, delay: i64, resolution: Resolution, placed: bool) -> i64 {
-        let is_coarse = resolution == Resolution::Second;
-        // A line just after the turn of a second has the next stamp.
-        let is_next = is_coarse && delay == resolution.micros();
-        let delay = if is_next && placed { 0 } else { delay };
-        match self.evidence {
-            AskedEvidence::CoarsePlace if is_coarse => self.server.delays.cost(delay),
-            AskedEvidence::Place => self.server.delays.cost(delay),
+    /// Returns the cost of a delay, where stamps are as fine as this and places tell so much.
+    fn of_delay(&self, delay: i64, resolution: Resolution, order: OrderEvidence) -> i64 {
+        // A line just after the turn of a second has the next stamp; places tell whether it is that.
+        let is_placed = matches!(order, OrderEvidence::Added | OrderEvidence::Spread(_));
+        let is_next = resolution == Resolution::Second && delay == resolution.micros();
+        let delay = if is_placed && is_next { 0 } else { delay };
+        match order {
+            OrderEvidence::Added | OrderEvidence::Most => self.server.delays.cost(delay),
             _ => self.server.asked_cost(delay, resolution),
         }
     }
 }
 
-/// The costs of a mapping beside the lines of its group; what is the same for most lines is found once.
+/// The costs of a mapping beside the lines/// The costs of a mapping beside the lines of its group; what is the same for most lines is found once.
 pub(super) struct MappingCosts<'a> {
     pairs: &'a AskedCosts<'a>,
     waiting: &'a WaitingMapping,
@@ -185,8 +184,7 @@ impl MappingCosts<'_> {
         if line.time != self.last.0 {
             let resolution = line.resolution.max(self.waiting.resolution);
             let delay = line.time.micros_since(self.time);
-            let placed = matches!(self.order, OrderEvidence::Added | OrderEvidence::Spread(_));
-            self.last = (line.time, self.pairs.of_delay(delay, resolution, placed));
+            self.last = (line.time, self.pairs.of_delay(delay, resolution, self.order));
         }
         let by_delay = self.last.1;
         let places = &self.pairs.server.places;

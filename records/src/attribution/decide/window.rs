@@ -42,7 +42,9 @@ pub(crate) struct DecisionWindow {
     pub(super) ordered: usize,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
-    /// How much of each mapping is left to lines, where they are weighed together.
+    /// The cost of each pair where lines that are in no order are weighed together, mapping after mapping.
+    pub(super) asked_costs: Vec<i64>,
+    /// How much of each mapping is left to lines there.
     pub(super) unclaimed: Vec<f64>,
     pub(super) lattice: Lattice,
     pub(super) matching: Matching,
