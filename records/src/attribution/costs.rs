@@ -290,7 +290,7 @@ pub(crate) const PLACE_AT_FIRST: i64 = 200;
 /// Most that such a place costs.
 pub(crate) const PLACE_AT_FIRST_MOST: i64 = 4_000;
 
-/// Share of mappings without a line from which places tell nothing.
+/// Share of mappings without a line, or of lines without a mapping, from which places drift within a second.
 pub(crate) const PLACES_DRIFT: f64 = 0.25;
 
 /// Variance of places by parts of a second, beside that of what is missing: requests are underway.

@@ -131,11 +131,10 @@ impl FlowCounts {
     }
 
     /// Returns how many places after a mapping its line is to be expected if many of one of them are missing, and the
-    /// variance of that; `None` while the lines of its second are not all known, and
-    /// where they are few.
+    /// variance of that; `None` while the lines of its second are not all known, and where they are few.
     ///
-    /// What is missing is taken to be spread evenly: the tenth of ten mappings has its line where a third of 30 lines
-    /// have come if three are missing of each four mappings.
+    /// What is missing is taken to be spread evenly: in a second with 10 mappings and 30 lines, the line of the fifth
+    /// mapping is expected to be the 14th.
     #[expect(clippy::cast_possible_truncation, reason = "a place among lines of one second")]
     pub(crate) fn spread(&self, time: Timestamp, mapping: OrderPlace) -> Option<(i64, f64)> {
         let second = second(time);

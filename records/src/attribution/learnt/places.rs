@@ -21,6 +21,8 @@ const GAPS: usize = 20;
 pub(crate) struct PlaceOrder {
     /// Places between mapping and line of the last certain pairs.
     apart: RecentMedian,
+    /// Their median not long ago.
+    usual_lately: i64,
     /// How many more lines than mappings there had been at these.
     leads: RecentMedian,
     counts: Box<[u32; BINS]>,
@@ -40,6 +42,7 @@ impl PlaceOrder {
     pub(crate) fn new() -> Self {
         let mut order = Self {
             apart: RecentMedian::new(),
+            usual_lately: 0,
             leads: RecentMedian::new(),
             counts: Box::new([0; BINS]),
             total: 0,
@@ -63,7 +66,7 @@ impl PlaceOrder {
         self.learn_order(mapping, line);
         let apart = line.after(mapping);
         if self.is_known() {
-            self.counts[bin(apart - self.apart.lately)] += 1;
+            self.counts[bin(apart - self.usual_lately)] += 1;
             self.total += 1;
             self.until_rebuilt -= 1;
             if self.until_rebuilt == 0 {
@@ -71,6 +74,9 @@ impl PlaceOrder {
             }
         }
         self.apart.push(apart);
+        if self.apart.numbers.is_multiple_of(costs::PLACES_MEDIAN_AFTER) {
+            self.usual_lately = self.apart.median();
+        }
         self.leads.push(lead);
     }
 
@@ -147,21 +153,16 @@ struct RecentMedian {
     recent: [i64; costs::PLACES_RECENT],
     /// Numbers so far.
     numbers: usize,
-    /// A median not long ago.
-    lately: i64,
 }
 
 impl RecentMedian {
     const fn new() -> Self {
-        Self { recent: [i64::MAX; costs::PLACES_RECENT], numbers: 0, lately: 0 }
+        Self { recent: [i64::MAX; costs::PLACES_RECENT], numbers: 0 }
     }
 
     fn push(&mut self, number: i64) {
         self.recent[self.numbers % costs::PLACES_RECENT] = number;
         self.numbers += 1;
-        if self.numbers.is_multiple_of(costs::PLACES_MEDIAN_AFTER) {
-            self.lately = self.median();
-        }
     }
 
     /// Returns the median; 0 before there is any number.
