@@ -1,6 +1,6 @@
 //! Logs of whose clock the beginning says nothing: other zones, and whether any difference is right.
 
-use pen_records::clocks::{ClockOffset, whole_seconds};
+use pen_records::clocks::{ClockOffset, SHORT, whole_seconds};
 
 use super::follow::LogFollower;
 use super::{ArchiveClock, SECOND, nearest_zone};
@@ -8,8 +8,6 @@ use super::{ArchiveClock, SECOND, nearest_zone};
 /// Bytes in which a zone is searched for, and the quarters of the log at which the search begins.
 const ZONE_SLICES: [u64; 3] = [64 << 10, 512 << 10, 2 << 20];
 const ZONE_PLACES: [u64; 3] = [0, 2, 1];
-/// In a log of some seconds, a busy second beside a quiet one looks like a clock that is a second wrong.
-const SHORT: i64 = 8 * SECOND;
 /// In thousandths of a nat: what a right difference would have gained at least, for a log to count as lost.
 const LOST: u32 = 250_000;
 

@@ -3,14 +3,12 @@
 use super::align::{self, Window, matched};
 use super::gain::{CenterGain, GainTimes, middle};
 use super::series::{self, Series};
-use super::{ClockOffset, ClockSample, SECOND, USUAL, VOTES, correlate};
+use super::{ClockOffset, ClockSample, SECOND, SHORT, USUAL, VOTES, correlate};
 
 /// A difference is told from chance by this gain, as one of all up to a day: in nats.
 const FOUND: f64 = 20.0;
 /// What a difference gains over the next best one, and over unrelated requests.
 const LEAD: f64 = 8.0;
-/// A log of fewer seconds does not show a difference of clocks if its requests fit without one as well.
-const SHORT: i64 = 8;
 /// A difference that gains so much less than the best one is as good.
 const AS_GOOD: f64 = 4.0;
 /// Where requests repeat within the second, centers are tried at this distance, so many on either side: in
@@ -35,12 +33,8 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     let times = GainTimes::new(&pairs, mappings, window);
     let Some(found) = best(&pairs, &times, (mappings, window)) else { return none };
     let votes = matched(&pairs, window, found.center);
-    // In a log of some seconds, a busy second beside a quiet one looks like a clock that is wrong.
-    let right = matched(&pairs, window, 0);
-    if lines.span() < SHORT * SECOND && right * 10 >= votes * 9 {
-        return none;
-    }
-    if votes < VOTES {
+    let fits_without = || matched(&pairs, window, 0) * 10 >= votes * 9;
+    if votes < VOTES || lines.span() < SHORT && fits_without() {
         return none;
     }
     if window.is_coarse() {

@@ -39,6 +39,9 @@ const VOTES: u32 = 6;
 /// timestamps are whole seconds and those of the balancer are of requests.
 const USUAL: std::ops::RangeInclusive<i64> = 0..=2 * SECOND;
 const SECOND: i64 = 1_000_000;
+/// Microseconds from which a log shows a small difference of clocks: in fewer seconds, a busy one beside a quiet one looks
+/// like a clock that is a second wrong.
+pub const SHORT: i64 = 8 * SECOND;
 /// Timestamps beyond this bound (past the year 100,000) are ignored, so that no arithmetic
 /// overflows.
 const LATEST: i64 = 1 << 62;
