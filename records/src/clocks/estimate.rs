@@ -33,14 +33,18 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     let times = GainTimes::new(&pairs, mappings, window);
     let Some(found) = best(&pairs, &times, (mappings, window)) else { return none };
     let votes = matched(&pairs, window, found.center);
-    let fits_without = || matched(&pairs, window, 0) * 10 >= votes * 9;
-    if votes < VOTES || lines.span() < SHORT && fits_without() {
+    if votes < VOTES {
         return none;
     }
     if window.is_coarse() {
         let near: Vec<_> = window.near(found.center).map(|at| times.gain(at)).collect();
         let (center, ..) = middle(&near, found.center);
-        return ClockOffset { ahead: whole_seconds(center), within: SECOND, votes, voters };
+        let ahead = whole_seconds(center);
+        let fits_without = || matched(&pairs, window, 0) * 10 >= votes * 9;
+        if ahead != 0 && lines.span() < SHORT && fits_without() {
+            return none;
+        }
+        return ClockOffset { ahead, within: SECOND, votes, voters };
     }
     let refined = align::refine(&pairs, found.center, lines.resolution);
     let (ahead, within) = refined.unwrap_or_else(|| {
