@@ -376,6 +376,12 @@ impl OrderPlace {
         Self(self.0.wrapping_add(1))
     }
 
+    /// Returns the place so many places later.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "places wrap")]
+    pub(crate) const fn later(self, places: i64) -> Self {
+        Self(self.0.wrapping_add(places as u32))
+    }
+
     /// Returns how many places later this is.
     pub(crate) const fn after(self, other: Self) -> i64 {
         self.0.wrapping_sub(other.0).cast_signed() as i64

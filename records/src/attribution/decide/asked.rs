@@ -5,20 +5,18 @@
 //! line and mapping in the server's order; and the User-Agent. A mapping is not taken at once by the line that most
 //! likely has it: it stays a candidate of later lines, as likely as it is left.
 
-use super::asked_costs::AskedCosts;
+use super::asked_costs::{AskedCosts, IMPOSSIBLE};
 use super::pair;
 use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding};
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::user_agents::UserAgentProfiles;
 use crate::attribution::line::{HeldLine, LineNumber, OrderPlace};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::LineVerdict;
 use crate::time::Timestamp;
-
-/// The cost of a pair that is out of the question.
-const IMPOSSIBLE: i64 = i64::MAX / 2;
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
 pub(super) fn decide<T>(
@@ -28,8 +26,11 @@ pub(super) fn decide<T>(
     window: &mut DecisionWindow,
     group: GroupSlot,
 ) -> LineVerdict {
-    window.fill_asked(queue, memory, learnt, group);
-    window.weigh_asked(memory, learnt, group);
+    let line = queue.front_line();
+    let server = &learnt.servers[line.server as usize];
+    let pairs = AskedCosts::of(server, memory, group, &line);
+    window.fill_asked(queue, memory, &pairs, group);
+    window.weigh_asked(memory, learnt, &pairs);
     window.matching.solve();
     let due = window.due(memory);
     let most =
@@ -60,7 +61,7 @@ impl DecisionWindow {
         &mut self,
         queue: &LineQueue<T>,
         memory: &Memory,
-        learnt: &Learnt,
+        pairs: &AskedCosts<'_>,
         group: GroupSlot,
     ) {
         let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
@@ -73,8 +74,6 @@ impl DecisionWindow {
         self.elsewhere = 0.0;
         let first = self.lines[0].line;
         let latest = self.lines.last().map_or(first, |last| last.line);
-        let server = &learnt.servers[first.server as usize];
-        let pairs = AskedCosts::of(server, memory, group, &first);
         let mut older = std::mem::take(&mut self.older);
         older.clear();
         let mut scanned = true;
@@ -84,10 +83,13 @@ impl DecisionWindow {
                 break;
             }
             let waiting = memory.mappings.get(mapping);
-            if pair::is_too_young(memory, server, waiting, &latest) {
+            if pair::is_too_young(memory, pairs.server, waiting, &latest) {
                 break;
             }
             if waiting.time <= first.time {
+                if memory.cannot_be(waiting, &first) {
+                    continue;
+                }
                 older.push((pairs.of_span(waiting, &first, &latest), mapping));
             } else if self.mappings.len() < costs::ASKED_YOUNGER {
                 self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
@@ -100,7 +102,9 @@ impl DecisionWindow {
         for _ in 0..costs::LATTICE_OTHERS {
             let Some(mapping) = next else { break };
             let waiting = memory.mappings.get(mapping);
-            older.push((pairs.of_pair(waiting, &first), mapping));
+            if !memory.cannot_be(waiting, &first) {
+                older.push((pairs.of_pair(waiting, &first), mapping));
+            }
             next = waiting.before();
         }
         self.complete = scanned && next.is_none();
@@ -117,8 +121,6 @@ impl DecisionWindow {
         first: &HeldLine,
         older: &mut Vec<(i64, MappingSlot)>,
     ) {
-        let is_possible = |mapping| !memory.cannot_be(memory.mappings.get(mapping), first);
-        older.retain(|&(_, mapping)| is_possible(mapping));
         let possible = older.len();
         let least = older.iter().map(|&(cost, _)| cost).min().unwrap_or(0);
         let dear = costs::ASKED_DEAR.max(least + costs::ASKED_DEARER);
@@ -145,57 +147,57 @@ impl DecisionWindow {
     }
 
     /// Sets the weights of all pairs, and of lines and mappings that are left over.
-    fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
-        let first = self.lines[0].line;
-        let server = &learnt.servers[first.server as usize];
+    fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt, pairs: &AskedCosts<'_>) {
         self.rarities.clear();
         let agents = self.lines.iter().map(|it| it.line.user_agent);
         self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
-        self.find_asked_costs(memory, learnt, group);
+        self.profiles.clear();
+        let clients = self.mappings.iter().map(|it| it.client_hash);
+        self.profiles.extend(clients.map(|client| learnt.profiles.known(client)));
+        self.unclaimed.clear();
+        let unclaimed = self.mappings.iter().map(|it| memory.mappings.get(it.mapping).unclaimed());
+        self.unclaimed.extend(unclaimed);
         let last = self.lines[self.lines.len() - 1].line;
         let now = if self.has_more { last.time } else { memory.now.max(last.time) };
-        let left_over = server.left_over();
+        let left_over = pairs.server.left_over();
         self.matching.reset(self.mappings.iter().zip(&self.unclaimed).map(|(it, unclaimed)| {
             let waited = now.micros_since(it.time);
-            let later = self.lattice.weight(server.delays.saved(waited));
+            let later = self.lattice.weight(pairs.server.delays.saved(waited));
             let left = left_over + (1.0 - left_over) * later;
             1.0 - unclaimed + unclaimed * left
         }));
-        let alone = server.alone_cost();
-        for (row, rarity) in self.rarities.iter().enumerate() {
-            let elsewhere = self.elsewhere * self.lattice.weight(i64::from(rarity.surprise));
-            let weight = self.lattice.weight(alone + i64::from(rarity.surprise));
-            let costs = self.asked_costs.get(row..).unwrap_or_default();
-            let costs = costs.iter().step_by(self.lines.len()).copied();
-            let least = costs.clone().min().unwrap_or(0);
-            let dear = (least + costs::MATCHING_DEAR).min(IMPOSSIBLE);
-            let pairs = costs.zip(&self.unclaimed).enumerate();
-            let pairs = pairs
-                .filter(|&(_, (cost, _))| cost < dear)
-                .map(|(place, it)| (place, self.lattice.weight(it.0) * it.1 * (1.0 - left_over)));
-            self.matching.add_line(pairs, weight + elsewhere);
+        let alone = pairs.server.alone_cost();
+        self.window_costs.reset();
+        for row in 0..self.lines.len() {
+            let dear = self.find_asked_costs(pairs, &learnt.profiles, row);
+            let surprise = i64::from(self.rarities[row].surprise);
+            let elsewhere = self.elsewhere * self.lattice.weight(surprise);
+            let weight = self.lattice.weight(alone + surprise);
+            let costs = self.asked_costs.iter().zip(&self.unclaimed).enumerate();
+            let near = costs.filter(|&(_, (&cost, _))| cost < dear);
+            let near = near.map(|(place, (&cost, unclaimed))| {
+                (place, self.lattice.weight(cost) * unclaimed * (1.0 - left_over))
+            });
+            self.matching.add_line(near, weight + elsewhere);
         }
         self.alone = self.lattice.weight(alone);
     }
 
-    /// Finds the costs of all pairs, and how much of each mapping is left.
-    fn find_asked_costs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
-        let first = self.lines[0].line;
-        let server = &learnt.servers[first.server as usize];
-        let pairs = AskedCosts::of(server, memory, group, &first);
+    /// Finds the cost of each mapping for a line, and returns from which cost on mappings are too dear beside the
+    /// cheapest.
+    fn find_asked_costs(
+        &mut self,
+        pairs: &AskedCosts<'_>,
+        profiles: &UserAgentProfiles,
+        row: usize,
+    ) -> i64 {
+        let (line, rarity) = (&self.lines[row].line, &self.rarities[row]);
+        let costs = self.window_costs.beside(pairs, &self.mappings, line).zip(&self.profiles);
         self.asked_costs.clear();
-        self.unclaimed.clear();
-        for mapping in &self.mappings {
-            let waiting = memory.mappings.get(mapping.mapping);
-            let known = learnt.profiles.known(mapping.client_hash);
-            let mut costs = pairs.of_mapping(waiting);
-            let lines = self.lines.iter().zip(&self.rarities);
-            self.asked_costs.extend(lines.map(|(it, rarity)| {
-                let cost = costs.beside(&it.line);
-                cost.map_or(IMPOSSIBLE, |cost| cost + i64::from(known.cost(rarity)))
-            }));
-            self.unclaimed.push(waiting.unclaimed());
-        }
+        let with_agent = |(cost, client)| cost + i64::from(profiles.cost(client, rarity));
+        self.asked_costs.extend(costs.map(with_agent));
+        let least = self.asked_costs.iter().copied().min().unwrap_or(IMPOSSIBLE);
+        (least + costs::MATCHING_DEAR).min(IMPOSSIBLE)
     }
 
     /// Returns the probability that a line has no mapping, not even one that is not in the window.

@@ -1,17 +1,22 @@
 //! The cost of a line and a mapping that tells only when a request was asked: by the delay, and where order tells more
 //! than delays, by their places in the server's order.
 
+use super::window::WindowMapping;
 use crate::attribution::costs;
+use crate::attribution::learnt::places::PlaceOrder;
 use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::line::HeldLine;
+use crate::attribution::line::{HeldLine, OrderPlace};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
 use crate::time::{Resolution, Timestamp};
 
+/// The cost of a pair that is out of the question.
+pub(super) const IMPOSSIBLE: i64 = i64::MAX / 2;
+
 /// The costs of pairs of one group, without their User-Agents.
 pub(super) struct AskedCosts<'a> {
     memory: &'a Memory,
-    server: &'a LearntServer,
+    pub(super) server: &'a LearntServer,
     /// How many places lines come after their mappings; roughly, while that is not known.
     usual: i64,
     /// How many more lines than mappings there had been when that was so, and by how much that changes by chance.
@@ -66,32 +71,40 @@ impl<'a> AskedCosts<'a> {
         first: &HeldLine,
         last: &HeldLine,
     ) -> i64 {
-        let mut costs = self.of_mapping(waiting);
+        let beside = self.of_mapping(waiting, first.resolution);
         let is_coarse = first.resolution == Resolution::Second;
-        if is_coarse && costs.behind(first) <= 0 && costs.behind(last) >= 0 {
+        if is_coarse && beside.behind(first) <= 0 && beside.behind(last) >= 0 {
             return 0;
         }
-        costs.cost(first).min(costs.cost(last))
+        beside.cost(self, first).min(self.of_pair(waiting, last))
     }
 
     /// Returns the cost of a pair.
     pub(super) fn of_pair(&self, waiting: &WaitingMapping, line: &HeldLine) -> i64 {
-        self.of_mapping(waiting).cost(line)
+        self.of_mapping(waiting, line.resolution).cost(self, line)
     }
 
-    /// Returns the costs of a mapping.
-    pub(super) fn of_mapping<'b>(&'b self, waiting: &'b WaitingMapping) -> MappingCosts<'b> {
+    /// Returns the costs of a mapping beside lines with stamps as fine as this.
+    fn of_mapping(&self, waiting: &WaitingMapping, stamps: Resolution) -> MappingCosts {
         let (usual, spread) = self.usual_of(waiting);
+        let step = stamps.max(waiting.resolution);
+        let order = match (self.evidence, step == Resolution::Second) {
+            (AskedEvidence::RoughPlace, true) => OrderEvidence::Rough,
+            (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => OrderEvidence::Added,
+            (AskedEvidence::Place, false) => OrderEvidence::Most,
+            (AskedEvidence::PartOfSecond, true) => {
+                spread.map_or(OrderEvidence::None, OrderEvidence::Spread)
+            }
+            (_, false) => OrderEvidence::None,
+        };
+        let earliest = waiting.time.offset_by(1 - self.memory.wait - step.micros());
         MappingCosts {
-            pairs: self,
-            waiting,
-            stamps: None,
-            time: waiting.time,
-            order: OrderEvidence::None,
-            possible: (waiting.time, waiting.time),
-            usual,
-            spread,
-            last: (Timestamp::MIN, 0),
+            time: waiting.time_beside(stamps),
+            step,
+            possible: (earliest, waiting.time.offset_by(self.memory.window)),
+            expected: waiting.place.later(usual),
+            order,
+            by_delay: 0,
         }
     }
 
@@ -125,24 +138,20 @@ impl<'a> AskedCosts<'a> {
     }
 }
 
-/// The costs of a mapping beside the lines/// The costs of a mapping beside the lines of its group; what is the same for most lines is found once.
-pub(super) struct MappingCosts<'a> {
-    pairs: &'a AskedCosts<'a>,
-    waiting: &'a WaitingMapping,
-    /// How fine the stamps of the last line were.
-    stamps: Option<Resolution>,
+/// The costs of a mapping beside lines with stamps as fine as some.
+struct MappingCosts {
     /// The time of the mapping beside such stamps.
     time: Timestamp,
-    /// What the order tells beside such stamps.
-    order: OrderEvidence,
-    /// The first and the last time of such a line that is not out of the question.
+    /// How fine the stamps of both are.
+    step: Resolution,
+    /// The first and the last time of a line that is not out of the question.
     possible: (Timestamp, Timestamp),
-    /// How many places its line usually comes after it.
-    usual: i64,
-    /// The variance of that, if it is by parts of a second.
-    spread: Option<f64>,
-    /// The time of the last line, and the cost of its delay.
-    last: (Timestamp, i64),
+    /// The usual place of its line.
+    expected: OrderPlace,
+    /// What the order tells.
+    order: OrderEvidence,
+    /// The cost of the delay of the line in question.
+    by_delay: i64,
 }
 
 /// What places tell beside delays.
@@ -159,73 +168,87 @@ enum OrderEvidence {
     Spread(f64),
 }
 
-impl MappingCosts<'_> {
+impl MappingCosts {
     /// Returns how many places a line is behind the usual place.
     #[inline]
     fn behind(&self, line: &HeldLine) -> i64 {
-        line.place.after(self.waiting.place) - self.usual
+        line.place.after(self.expected)
     }
 
-    /// Returns the cost of the mapping for a line; `None` if time puts the pair out of the question.
-    #[inline]
-    pub(super) fn beside(&mut self, line: &HeldLine) -> Option<i64> {
-        self.prepare(line.resolution);
+    /// Returns the cost of the mapping for a line, whether time allows the pair or not.
+    fn cost(&self, pairs: &AskedCosts<'_>, line: &HeldLine) -> i64 {
+        let by_delay = self.cost_of_delay(pairs, line.time);
+        self.with_place(&pairs.server.places, line, by_delay)
+    }
+
+    fn cost_of_delay(&self, pairs: &AskedCosts<'_>, time: Timestamp) -> i64 {
+        pairs.of_delay(time.micros_since(self.time), self.step, self.order)
+    }
+
+    /// Finds the cost of the delay of lines of this time.
+    fn find_delay(&mut self, pairs: &AskedCosts<'_>, time: Timestamp) {
         let (first, last) = self.possible;
-        (line.time >= first && line.time <= last).then(|| self.cost_prepared(line))
+        self.by_delay = if time >= first && time <= last {
+            self.cost_of_delay(pairs, time)
+        } else {
+            IMPOSSIBLE
+        };
     }
 
-    fn cost(&mut self, line: &HeldLine) -> i64 {
-        self.prepare(line.resolution);
-        self.cost_prepared(line)
-    }
-
+    /// Adds what the line's place tells to the cost of its delay.
     #[inline]
-    fn cost_prepared(&mut self, line: &HeldLine) -> i64 {
-        if line.time != self.last.0 {
-            let resolution = line.resolution.max(self.waiting.resolution);
-            let delay = line.time.micros_since(self.time);
-            self.last = (line.time, self.pairs.of_delay(delay, resolution, self.order));
-        }
-        let by_delay = self.last.1;
-        let places = &self.pairs.server.places;
+    fn with_place(&self, places: &PlaceOrder, line: &HeldLine, by_delay: i64) -> i64 {
         match self.order {
+            OrderEvidence::Added => by_delay + places.cost(self.behind(line)),
             OrderEvidence::None => by_delay,
             OrderEvidence::Rough => {
                 let by_place = self.behind(line).abs() * costs::PLACE_AT_FIRST;
                 by_delay + by_place.min(costs::PLACE_AT_FIRST_MOST)
             }
-            OrderEvidence::Added => by_delay + places.cost(self.behind(line)),
             OrderEvidence::Spread(variance) => by_delay + spread_cost(self.behind(line), variance),
             OrderEvidence::Most => by_delay.max(places.cost(self.behind(line))),
         }
     }
+}
 
-    /// Finds what is the same for all lines with stamps as fine as this.
-    #[inline]
-    fn prepare(&mut self, stamps: Resolution) {
-        if self.stamps != Some(stamps) {
-            self.prepare_anew(stamps);
-        }
+/// The costs of the mappings of a window beside one line after the other; what is the same for most lines is found once.
+#[derive(Default)]
+pub(crate) struct WindowCosts {
+    mappings: Vec<MappingCosts>,
+    /// The stamp of the last line.
+    stamp: Option<(Timestamp, Resolution)>,
+}
+
+impl WindowCosts {
+    /// Starts anew, with other mappings.
+    pub(super) fn reset(&mut self) {
+        self.stamp = None;
     }
 
-    fn prepare_anew(&mut self, stamps: Resolution) {
-        let WaitingMapping { time, resolution, .. } = *self.waiting;
-        let memory = self.pairs.memory;
-        let step = stamps.max(resolution);
-        self.stamps = Some(stamps);
-        self.order = match (self.pairs.evidence, step == Resolution::Second) {
-            (AskedEvidence::RoughPlace, true) => OrderEvidence::Rough,
-            (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => OrderEvidence::Added,
-            (AskedEvidence::Place, false) => OrderEvidence::Most,
-            (AskedEvidence::PartOfSecond, true) => {
-                self.spread.map_or(OrderEvidence::None, OrderEvidence::Spread)
-            }
-            (_, false) => OrderEvidence::None,
-        };
-        self.time = self.waiting.time_beside(stamps);
-        let earliest = time.offset_by(1 - memory.wait - step.micros());
-        self.possible = (earliest, time.offset_by(memory.window));
-        self.last = (Timestamp::MIN, 0);
+    /// Returns the cost of each mapping for a line, by delay and place: [`IMPOSSIBLE`] or more if time puts the pair out
+    /// of the question.
+    pub(super) fn beside<'b>(
+        &'b mut self,
+        pairs: &'b AskedCosts<'_>,
+        mappings: &[WindowMapping],
+        line: &'b HeldLine,
+    ) -> impl ExactSizeIterator<Item = i64> + 'b {
+        if self.stamp != Some((line.time, line.resolution)) {
+            self.turn_to(pairs, mappings, line);
+        }
+        let places = &pairs.server.places;
+        self.mappings.iter().map(|it| it.with_place(places, line, it.by_delay))
+    }
+
+    /// Finds what is the same for all lines with this stamp.
+    fn turn_to(&mut self, pairs: &AskedCosts<'_>, mappings: &[WindowMapping], line: &HeldLine) {
+        let before = self.stamp.replace((line.time, line.resolution));
+        if before.is_none_or(|(_, resolution)| resolution != line.resolution) {
+            self.mappings.clear();
+            let waiting = mappings.iter().map(|it| pairs.memory.mappings.get(it.mapping));
+            self.mappings.extend(waiting.map(|it| pairs.of_mapping(it, line.resolution)));
+        }
+        self.mappings.iter_mut().for_each(|it| it.find_delay(pairs, line.time));
     }
 }
 

@@ -17,10 +17,7 @@ pub(crate) struct Matching {
     lines: Vec<MatchingLine>,
     /// Line after line.
     pairs: Vec<MatchingPair>,
-    /// The weight of each mapping without any of the lines.
-    left: Vec<f64>,
-    /// The factor of each mapping that makes its shares add up to one.
-    of_mapping: Vec<f64>,
+    mappings: Vec<MatchingMapping>,
 }
 
 /// A line of a matching.
@@ -32,14 +29,22 @@ struct MatchingLine {
     end: usize,
 }
 
+/// A mapping of a matching.
+struct MatchingMapping {
+    /// The weight of the mapping without any of the lines.
+    left: f64,
+    /// That and the weights of its pairs, as far as they are added up.
+    sum: f64,
+    /// The factor that makes its shares add up to one.
+    factor: f64,
+}
+
 /// A line and a mapping that it may have.
 pub(crate) struct MatchingPair {
     pub(crate) mapping: usize,
     weight: f64,
     /// The weight by the share so far.
     scaled: f64,
-    /// That times a factor of the line that makes its shares add up to one.
-    of_line: f64,
     /// The probability that the line has the mapping; after [`Matching::solve`].
     pub(crate) share: f64,
 }
@@ -47,8 +52,8 @@ pub(crate) struct MatchingPair {
 impl Matching {
     /// Starts anew, with mappings of these weights without any of the lines; each is more than 0.
     pub(crate) fn reset(&mut self, left: impl Iterator<Item = f64>) {
-        self.left.clear();
-        self.left.extend(left);
+        self.mappings.clear();
+        self.mappings.extend(left.map(|left| MatchingMapping { left, sum: left, factor: 1.0 }));
         self.lines.clear();
         self.pairs.clear();
     }
@@ -57,10 +62,11 @@ impl Matching {
     /// more than 0.
     pub(crate) fn add_line(&mut self, pairs: impl Iterator<Item = (usize, f64)>, alone: f64) {
         let start = self.pairs.len();
-        self.pairs.extend(pairs.map(|(mapping, weight)| {
+        for (mapping, weight) in pairs {
             let scaled = weight * ROOT_OF_E;
-            MatchingPair { mapping, weight, scaled, of_line: scaled, share: 0.0 }
-        }));
+            self.mappings[mapping].sum += scaled;
+            self.pairs.push(MatchingPair { mapping, weight, scaled, share: 0.0 });
+        }
         self.lines.push(MatchingLine { alone, start, end: self.pairs.len() });
     }
 
@@ -74,36 +80,35 @@ impl Matching {
         }
     }
 
-    /// Makes the shares of each mapping add up to one, and then those of each line.
+    /// Makes the shares of each mapping add up to one.
     fn balance(&mut self) {
-        self.of_mapping.clone_from(&self.left);
-        for pair in &self.pairs {
-            self.of_mapping[pair.mapping] += pair.of_line;
+        for mapping in &mut self.mappings {
+            mapping.factor = mapping.sum.recip();
+            mapping.sum = mapping.left;
         }
-        self.of_mapping.iter_mut().for_each(|it| *it = it.recip());
     }
 
-    /// Finds each share from the factors, and makes pairs weigh more, the surer they are; returns by how much the shares
-    /// change at most.
+    /// Makes the shares of each line add up to one, and pairs weigh more, the surer they are; returns by how much the
+    /// shares change at most.
     fn find_shares(&mut self) -> f64 {
         let mut most = 0.0_f64;
         for line in &self.lines {
             let pairs = &mut self.pairs[line.start..line.end];
             let mut all = line.alone;
             for pair in &mut *pairs {
-                pair.of_line = pair.scaled * self.of_mapping[pair.mapping];
-                all += pair.of_line;
+                pair.scaled *= self.mappings[pair.mapping].factor;
+                all += pair.scaled;
             }
             let of_line = all.recip();
             for pair in pairs {
-                let found = pair.of_line * of_line;
+                let found = pair.scaled * of_line;
                 let change = (found - pair.share).abs();
                 if change > most {
                     most = change;
                 }
                 pair.share = found;
                 pair.scaled = pair.weight * surer(found);
-                pair.of_line = pair.scaled * of_line;
+                self.mappings[pair.mapping].sum += pair.scaled * of_line;
             }
         }
         most
@@ -146,8 +151,8 @@ mod tests {
         pair: (usize, usize),
     ) -> (f64, f64) {
         if line == of.lines.len() {
-            let left = taken.iter().zip(&of.left).filter(|(taken, _)| !**taken);
-            return (left.map(|(_, left)| left).product(), 0.0);
+            let left = taken.iter().zip(&of.mappings).filter(|(taken, _)| !**taken);
+            return (left.map(|(_, it)| it.left).product(), 0.0);
         }
         let (mut all, mut with) = by_trial(of, line + 1, taken, pair);
         let alone = of.lines[line].alone;

@@ -141,7 +141,8 @@ impl SingleLineMatch {
                     (best, least) = (Some(place), candidate.cost);
                 }
             } else if candidate.usual.is_none() {
-                candidate.cost += i64::from(profiles.known(candidate.client_hash).cost(rarity));
+                let known = profiles.known(candidate.client_hash);
+                candidate.cost += i64::from(profiles.cost(&known, rarity));
             } else {
                 candidate.cost += costs::OTHER_AGENT + i64::from(rarity.surprise);
             }

@@ -233,7 +233,7 @@ fn weigh(
             if time >= costs::TLS_TOO_DEAR {
                 continue;
             }
-            let agent = i64::from(known.cost(&rarities[row]));
+            let agent = i64::from(profiles.cost(&known, &rarities[row]));
             let size = line.bytes.map_or(0, |bytes| tls.cost_of_size(exchange, bytes));
             let request = tls.cost_of_request(exchange, line);
             let balancer = if named(exchange, line) { 0 } else { costs::TLS_OTHER_BALANCER };

@@ -1,5 +1,6 @@
 //! The first lines and mappings of a group side by side, for decisions about several lines.
 
+use super::asked_costs::WindowCosts;
 use super::lattice::Lattice;
 use super::matching::Matching;
 use super::pair;
@@ -7,7 +8,7 @@ use crate::addr::ClientAddr;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, guess_weight};
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, ClientProfile, guess_weight};
 use crate::attribution::line::{HeldLine, LineNumber};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::client::ClientHash;
@@ -42,8 +43,11 @@ pub(crate) struct DecisionWindow {
     pub(super) ordered: usize,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
-    /// The cost of each pair where lines that are in no order are weighed together, mapping after mapping.
+    /// The cost of each mapping for a line, where lines that are in no order are weighed together.
     pub(super) asked_costs: Vec<i64>,
+    pub(super) window_costs: WindowCosts,
+    /// The User-Agents of each mapping's client there.
+    pub(super) profiles: Vec<ClientProfile>,
     /// How much of each mapping is left to lines there.
     pub(super) unclaimed: Vec<f64>,
     pub(super) lattice: Lattice,

@@ -183,9 +183,14 @@ fn gap(places: i64) -> usize {
 #[inline]
 fn bin(behind: i64) -> usize {
     let places = usize::try_from(behind.unsigned_abs()).unwrap_or(usize::MAX);
-    let octave = usize::BITS - places.saturating_sub(NEAR).leading_zeros();
-    let steps = places.min(NEAR) + (octave as usize).min(FAR);
+    let steps = if places <= NEAR { places } else { steps_to_far(places) };
     if behind < 0 { OWN - steps } else { OWN + steps }
+}
+
+#[inline]
+fn steps_to_far(places: usize) -> usize {
+    let octave = usize::BITS - (places - NEAR).leading_zeros();
+    NEAR + (octave as usize).min(FAR)
 }
 
 /// Returns how many places a bin has.

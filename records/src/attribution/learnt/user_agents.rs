@@ -62,34 +62,11 @@ pub(crate) struct AgentRarity {
 }
 
 /// The profile of one client, ready to be compared with lines.
-pub(crate) struct ClientProfile<'a> {
+#[derive(Clone, Copy)]
+pub(crate) struct ClientProfile {
     profile: UserAgentProfile,
     /// Logarithm of the sightings of the client, and of one for all lines.
     total: i32,
-    logarithms: &'a [i32],
-}
-
-impl ClientProfile<'_> {
-    /// Returns the cost of explaining a line by a mapping of this client: how rare the line's User-Agent is
-    /// with the client. The less the client is known, the more the rarity among all lines counts. A line
-    /// without a User-Agent costs nothing.
-    #[inline]
-    pub(crate) fn cost(&self, line: &AgentRarity) -> i32 {
-        if line.agent.is_none() {
-            return 0;
-        }
-        let mut seen = 0;
-        for (&agent, times) in self.profile.agents.iter().zip(self.profile.seen) {
-            seen |= if line.agent == agent { times } else { 0 };
-        }
-        let of_all = self.total + line.surprise;
-        if seen == 0 {
-            return of_all.min(costs::AGENT_WORST);
-        }
-        let eighths = (line.seen * 16 + line.lines) / (line.lines * 2);
-        let logarithm = self.logarithms[usize::from(seen) * costs::AGENT_STEPS + eighths as usize];
-        (self.total - logarithm).clamp(0, costs::AGENT_WORST)
-    }
 }
 
 /// All profiles.
@@ -146,14 +123,34 @@ impl UserAgentProfiles {
     }
 
     /// Returns the profile of a client.
-    pub(crate) fn known(&self, client: ClientHash) -> ClientProfile<'_> {
+    pub(crate) fn known(&self, client: ClientHash) -> ClientProfile {
         let profile = *self.profile(client);
         let total = usize::from(profile.total());
-        ClientProfile {
-            profile,
-            total: self.logarithms[(total + 1) * costs::AGENT_STEPS],
-            logarithms: &self.logarithms,
+        ClientProfile { profile, total: self.logarithms[(total + 1) * costs::AGENT_STEPS] }
+    }
+
+    /// Returns the cost of explaining a line by a mapping of a client: how rare the line's User-Agent is
+    /// with the client. The less the client is known, the more the rarity among all lines counts. A line
+    /// without a User-Agent costs nothing.
+    #[inline]
+    pub(crate) fn cost(&self, client: &ClientProfile, line: &AgentRarity) -> i32 {
+        if line.agent.is_none() {
+            return 0;
         }
+        let unseen = (client.total + line.surprise).min(costs::AGENT_WORST);
+        if !client.profile.agents.contains(&line.agent) {
+            return unseen;
+        }
+        let mut seen = 0;
+        for (&agent, times) in client.profile.agents.iter().zip(client.profile.seen) {
+            seen |= if line.agent == agent { times } else { 0 };
+        }
+        if seen == 0 {
+            return unseen;
+        }
+        let eighths = (line.seen * 16 + line.lines) / (line.lines * 2);
+        let logarithm = self.logarithms[usize::from(seen) * costs::AGENT_STEPS + eighths as usize];
+        (client.total - logarithm).clamp(0, costs::AGENT_WORST)
     }
 
     /// Returns the User-Agent that four in five lines of a client have; `None` without such a User-Agent, or
