@@ -210,10 +210,10 @@ pub(crate) const END_UNSEEN: i64 = 4_000;
 pub(crate) const ASKED_LINES: usize = 16;
 
 /// Lines behind those that are decided together.
-pub(crate) const ASKED_AHEAD: usize = 4;
+pub(crate) const ASKED_AHEAD: usize = 3;
 
 /// Most lines that are decided together.
-pub(crate) const ASKED_DECIDED: usize = 8;
+pub(crate) const ASKED_DECIDED: usize = 10;
 
 /// Most mappings of a group behind its first line that lines are weighed with at once.
 pub(crate) const ASKED_YOUNGER: usize = 24;
@@ -234,10 +234,10 @@ pub(crate) const ALONE_CLEARLY: f64 = 0.9;
 pub(crate) const MATCHING_ROUNDS: usize = 40;
 
 /// Change of all shares below which there are no more rounds.
-pub(crate) const MATCHING_CHANGE: f64 = 0.003;
+pub(crate) const MATCHING_CHANGE: f64 = 0.005;
 
-/// Cost above the least of a line's pairs from which a pair does not count: one in 10,000.
-pub(crate) const MATCHING_DEAR: i64 = 9_210;
+/// Cost above the least of a line's pairs from which a pair does not count: one in 1,100.
+pub(crate) const MATCHING_DEAR: i64 = 7_000;
 
 /// The least part of a share that is not sure: it keeps weights within bounds.
 pub(crate) const MATCHING_REST: f64 = 1e-6;
