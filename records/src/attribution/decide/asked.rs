@@ -192,11 +192,12 @@ impl DecisionWindow {
         row: usize,
     ) -> i64 {
         let (line, rarity) = (&self.lines[row].line, &self.rarities[row]);
-        let costs = self.window_costs.beside(pairs, &self.mappings, line).zip(&self.profiles);
-        self.asked_costs.clear();
-        let with_agent = |(cost, client)| cost + i64::from(profiles.cost(client, rarity));
-        self.asked_costs.extend(costs.map(with_agent));
-        let least = self.asked_costs.iter().copied().min().unwrap_or(IMPOSSIBLE);
+        self.window_costs.find(pairs, &self.mappings, line, &mut self.asked_costs);
+        let mut least = IMPOSSIBLE;
+        for (cost, client) in self.asked_costs.iter_mut().zip(&self.profiles) {
+            *cost += i64::from(profiles.cost(client, rarity));
+            least = least.min(*cost);
+        }
         (least + costs::MATCHING_DEAR).min(IMPOSSIBLE)
     }
 
@@ -211,14 +212,9 @@ impl DecisionWindow {
     fn teach(&self, memory: &Memory, learnt: &mut Learnt, row: usize, chosen: usize) {
         let line = &self.lines[row].line;
         let taken = &self.mappings[chosen];
-        let is_other = |it: &&WindowMapping| {
-            it.standing == WindowStanding::Possible && it.mapping != taken.mapping
-        };
-        let others = self.mappings.iter().filter(is_other);
-        let beside = others.map(|it| memory.mappings.get(it.mapping).unclaimed()).sum::<f64>();
-        let own = memory.mappings.get(taken.mapping).unclaimed();
-        let is_sole =
-            self.lines.len() == 1 && self.complete && beside + 1.0 - own <= costs::TEACHES_BESIDE;
+        let is_sole = self.lines.len() == 1
+            && self.complete
+            && self.unclaimed_beside(memory, chosen) <= costs::TEACHES_BESIDE;
         let is_sure = || {
             self.matching.share(row, chosen) >= costs::FAR_TEACHES
                 && self.is_far(memory, row, chosen)
@@ -232,6 +228,16 @@ impl DecisionWindow {
             let resolution = line.resolution.max(taken.resolution);
             learnt.servers[line.server as usize].guess_delay(delay, resolution);
         }
+    }
+
+    /// Returns how many other mappings the line could have, and how much of the chosen one is another line's.
+    fn unclaimed_beside(&self, memory: &Memory, chosen: usize) -> f64 {
+        let taken = self.mappings[chosen].mapping;
+        let is_other =
+            |it: &&WindowMapping| it.standing == WindowStanding::Possible && it.mapping != taken;
+        let others = self.mappings.iter().filter(is_other);
+        let beside = others.map(|it| memory.mappings.get(it.mapping).unclaimed()).sum::<f64>();
+        beside + 1.0 - memory.mappings.get(taken).unclaimed()
     }
 
     /// Whether line and mapping are far from all others of the group.

@@ -128,9 +128,8 @@ impl<'a> AskedCosts<'a> {
     /// Returns the cost of a delay, where stamps are as fine as this and places tell so much.
     fn of_delay(&self, delay: i64, resolution: Resolution, order: OrderEvidence) -> i64 {
         // A line just after the turn of a second has the next stamp; places tell whether it is that.
-        let is_placed = matches!(order, OrderEvidence::Added | OrderEvidence::Spread(_));
         let is_next = resolution == Resolution::Second && delay == resolution.micros();
-        let delay = if is_placed && is_next { 0 } else { delay };
+        let delay = if order.is_placed() && is_next { 0 } else { delay };
         match order {
             OrderEvidence::Added | OrderEvidence::Most => self.server.delays.cost(delay),
             _ => self.server.asked_cost(delay, resolution),
@@ -168,6 +167,13 @@ enum OrderEvidence {
     Spread(f64),
 }
 
+impl OrderEvidence {
+    /// Whether places tell something of their own, and well.
+    const fn is_placed(self) -> bool {
+        matches!(self, Self::Added | Self::Spread(_))
+    }
+}
+
 impl MappingCosts {
     /// Returns how many places a line is behind the usual place.
     #[inline]
@@ -183,16 +189,6 @@ impl MappingCosts {
 
     fn cost_of_delay(&self, pairs: &AskedCosts<'_>, time: Timestamp) -> i64 {
         pairs.of_delay(time.micros_since(self.time), self.step, self.order)
-    }
-
-    /// Finds the cost of the delay of lines of this time.
-    fn find_delay(&mut self, pairs: &AskedCosts<'_>, time: Timestamp) {
-        let (first, last) = self.possible;
-        self.by_delay = if time >= first && time <= last {
-            self.cost_of_delay(pairs, time)
-        } else {
-            IMPOSSIBLE
-        };
     }
 
     /// Adds what the line's place tells to the cost of its delay.
@@ -215,6 +211,8 @@ impl MappingCosts {
 #[derive(Default)]
 pub(crate) struct WindowCosts {
     mappings: Vec<MappingCosts>,
+    /// Whether places tell something of their own beside each of them.
+    are_placed: bool,
     /// The stamp of the last line.
     stamp: Option<(Timestamp, Resolution)>,
 }
@@ -225,19 +223,26 @@ impl WindowCosts {
         self.stamp = None;
     }
 
-    /// Returns the cost of each mapping for a line, by delay and place: [`IMPOSSIBLE`] or more if time puts the pair out
+    /// Finds the cost of each mapping for a line, by delay and place: [`IMPOSSIBLE`] or more if time puts the pair out
     /// of the question.
-    pub(super) fn beside<'b>(
-        &'b mut self,
-        pairs: &'b AskedCosts<'_>,
+    pub(super) fn find(
+        &mut self,
+        pairs: &AskedCosts<'_>,
         mappings: &[WindowMapping],
-        line: &'b HeldLine,
-    ) -> impl ExactSizeIterator<Item = i64> + 'b {
+        line: &HeldLine,
+        found: &mut Vec<i64>,
+    ) {
         if self.stamp != Some((line.time, line.resolution)) {
             self.turn_to(pairs, mappings, line);
         }
         let places = &pairs.server.places;
-        self.mappings.iter().map(|it| it.with_place(places, line, it.by_delay))
+        found.clear();
+        let mappings = self.mappings.iter();
+        if self.are_placed {
+            found.extend(mappings.map(|it| it.by_delay + places.cost(it.behind(line))));
+        } else {
+            found.extend(mappings.map(|it| it.with_place(places, line, it.by_delay)));
+        }
     }
 
     /// Finds what is the same for all lines with this stamp.
@@ -247,8 +252,25 @@ impl WindowCosts {
             self.mappings.clear();
             let waiting = mappings.iter().map(|it| pairs.memory.mappings.get(it.mapping));
             self.mappings.extend(waiting.map(|it| pairs.of_mapping(it, line.resolution)));
+            let is_placed = |it: &MappingCosts| matches!(it.order, OrderEvidence::Added);
+            self.are_placed = self.mappings.iter().all(is_placed);
         }
-        self.mappings.iter_mut().for_each(|it| it.find_delay(pairs, line.time));
+        self.find_delays(pairs, line.time);
+    }
+
+    /// Finds the costs of the delays of lines of this time. Coarse stamps make most times of a group equal.
+    fn find_delays(&mut self, pairs: &AskedCosts<'_>, time: Timestamp) {
+        let (mut stamp, mut by_delay) = (None, IMPOSSIBLE);
+        for mapping in &mut self.mappings {
+            let own = (mapping.time, mapping.possible, mapping.order.is_placed());
+            if stamp.replace(own) != Some(own) {
+                let (first, last) = mapping.possible;
+                let is_possible = time >= first && time <= last;
+                by_delay =
+                    if is_possible { mapping.cost_of_delay(pairs, time) } else { IMPOSSIBLE };
+            }
+            mapping.by_delay = by_delay;
+        }
     }
 }
 

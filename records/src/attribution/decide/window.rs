@@ -254,7 +254,7 @@ impl DecisionWindow {
             if last.2 {
                 mapping.standing = WindowStanding::Possible;
                 total += 1;
-                same &= mapping.client == client && !mapping.contested;
+                same = same && mapping.client == client && !mapping.contested;
             } else {
                 mapping.standing = WindowStanding::RuledOut;
             }
