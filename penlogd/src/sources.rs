@@ -350,7 +350,8 @@ impl LineSources {
         let is_given =
             place.is_some() || self.known.servers.iter().any(|it| it.server.addr == key.addr);
         let source = u32::try_from(self.sources.len()).expect("bounded");
-        let (parser, counts) = (Parser::new(spec), OutcomeCounts::default());
+        let parser = Parser::new(&spec.clone().of_server(key.addr));
+        let counts = OutcomeCounts::default();
         let first = (!parser.is_settled()).then(Box::default);
         self.sources.push(LineSource {
             key,

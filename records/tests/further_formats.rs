@@ -1,9 +1,10 @@
 //! Lines as programs write them that are none of the usual: each has its client and its request, in a log of such lines.
 
-use pen_records::access::{Parser, Spec};
+use pen_records::access::{AccessLine, Parser, Spec};
 use pen_records::request::{Cut, Fingerprint};
 
 const TIME: &str = "[22/Nov/2026:23:38:40 +0000]";
+const DATE: &str = "22/Nov/2026:23:38:40 +0000";
 const REQUEST: &str = "GET /p?x=7 HTTP/1.1";
 
 #[test]
@@ -21,7 +22,36 @@ fn client_and_request_are_found_without_a_format() {
         format!("[pod/web-7d9f-abcde/nginx] {stamp}.123456789Z 10.0.0.9 - - {TIME} {tail}"),
         format!("web-7d9f-abcde nginx 10.0.0.9 - - {TIME} {tail}"),
         format!("[12345.678901] web1 nginx[1]: 10.0.0.9 - - {TIME} {tail}"),
+        // What `cat -n`, `grep -C` and editors put in front.
+        format!("     7\t10.0.0.9 - - {TIME} {tail}"),
+        format!("\t10.0.0.9 - - {TIME} {tail}"),
+        format!("\u{feff}10.0.0.9 - - {TIME} {tail}"),
+        // Quotes and brackets.
+        format!("\"10.0.0.9\" \"NULL-AUTH-USER\" \"{DATE}\" \"{REQUEST}\" 200 271"),
+        format!(
+            "\"10.0.0.9\" \"-\" \"bob\" \"{DATE}\" \"{REQUEST}\" \"200\" \"271\" \"-\" \"curl/8.0\""
+        ),
+        format!("[10.0.0.9] - - {TIME} {tail}"),
         // JSON.
+        format!(
+            r#"{{"clientip":"198.51.100.7","remote":"10.0.0.9","time":"{stamp}Z","method":"GET","uri":"/p?x=7","proto":"HTTP/1.1"}}"#
+        ),
+        format!(
+            r#"{{"time":"{TIME}","remoteIP":"10.0.0.9","request":"/p","query":"?x=7","method":"GET","protocol":"HTTP/1.1"}}"#
+        ),
+        format!(
+            r#"{{"upstream_response_time":0.001, 0.002 : 0.1,"time_iso8601":"{stamp}+00:00","remote_addr":"10.0.0.9","request":"{REQUEST}"}}"#
+        ),
+        format!(r#",{{"ts":"{stamp}Z","remote_addr":"10.0.0.9","request":"{REQUEST}"}}"#),
+        format!(
+            r#"{{"@timestamp":"{stamp}Z","source.ip":"10.0.0.9","http.request.method":"GET","url.original":"/p?x=7","http.version":"1.1"}}"#
+        ),
+        format!(
+            r#"{{"started_at":1795390720250,"client_ip":"10.0.0.9","request":{{"method":"GET","uri":"/p?x=7"}},"proto":"HTTP/1.1"}}"#
+        ),
+        format!(
+            r#"{{"version":"1.1","host":"web1","short_message":"10.0.0.9 - - {TIME} \"{REQUEST}\" 200 271","timestamp":1795390720.5}}"#
+        ),
         format!(
             r#"{{"@timestamp":"{stamp}Z","source":{{"address":"10.0.0.9"}},"http":{{"request":{{"method":"GET"}},"version":"1.1"}},"url":{{"original":"/p?x=7"}}}}"#
         ),
@@ -82,6 +112,24 @@ fn assert_is_read(line: &str) {
     assert!(read.status.is_none_or(|status| status == 200), "{line}");
     let (time, _) = read.time.expect(line);
     assert_eq!(time.as_micros().div_euclid(1_000_000), 1_795_390_720, "{line}");
+}
+
+#[test]
+fn a_request_without_its_protocol_is_in_parts() {
+    for line in [
+        r#"{"request":"GET /p?x=7","ip":"10.0.0.9","timestamp":"2026-11-22T23:38:40Z"}"#,
+        "2026/11/22 23:38:40 ...eb/logger.go:102:f() [I] router: completed GET /p?x=7 for 10.0.0.9:40100, 200 OK in 2ms",
+    ] {
+        let mut parser = Parser::new(&Spec::auto());
+        let read = parser.parse(line.as_bytes()).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert_eq!(read.client.of(line.as_bytes()), b"10.0.0.9", "{line}");
+        let usual = format!("10.0.0.9 - - {TIME} \"{REQUEST}\" 200 271");
+        let expected = Parser::new(&Spec::auto()).parse(usual.as_bytes()).expect("common");
+        let without = |line: &str, read: &AccessLine| {
+            read.request.without_protocol(line.as_bytes(), Cut::Long)
+        };
+        assert_eq!(without(line, &read), without(&usual, &expected), "{line}");
+    }
 }
 
 #[test]

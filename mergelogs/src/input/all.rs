@@ -19,11 +19,14 @@ pub(crate) fn look(config: &mut MergeConfig) -> Result<InputHeads, ActionError> 
         mappings.push(head.doing(format_args!("open {origin}"))?);
     }
     let known = mappings.iter().map(|head| head.first_time).filter(|time| *time > Timestamp::MIN);
-    if let Some(first) = known.min() {
-        // For stamps without a year.
-        for server in &mut config.servers {
-            server.spec = std::mem::take(&mut server.spec).near(first);
+    let first = known.min();
+    for server in &mut config.servers {
+        let mut spec = std::mem::take(&mut server.spec);
+        if let Some(own) = server.ip {
+            spec = spec.of_server(own);
         }
+        // For stamps without a year.
+        server.spec = if let Some(first) = first { spec.near(first) } else { spec };
     }
     let mut logs = Vec::new();
     for (index, server) in config.servers.iter().enumerate() {

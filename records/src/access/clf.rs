@@ -210,7 +210,7 @@ mod tests {
 
     fn read(line: &str) -> Result<(AccessLine, ClfVariant), LineError> {
         let mut found = AccessLine::default();
-        let mut heads = HeadParser::new(ClientPlacement::ByLine, None);
+        let mut heads = HeadParser::new(ClientPlacement::ByLine, None, None);
         let shape = parse(
             line.as_bytes(),
             Envelope::default(),
@@ -327,7 +327,7 @@ mod tests {
         ] {
             let line = format!("{stamp} web1 nginx: 192.0.2.1 - - \"GET / HTTP/1.1\" 200 5");
             let mut found = AccessLine::default();
-            let mut heads = HeadParser::new(ClientPlacement::ByLine, None);
+            let mut heads = HeadParser::new(ClientPlacement::ByLine, None, None);
             let envelope = super::super::envelope::of(line.as_bytes());
             let clock = &mut TimestampParser::default();
             parse(line.as_bytes(), envelope, &mut heads, clock, &mut found).expect(stamp);

@@ -253,6 +253,13 @@ impl<'a> LineDraft<'a> {
                 self.has_client = true;
             }
             LogField::Time => {
+                // Apache's `%t` has brackets.
+                let is_bracketed = matches!(text, [b'[', .., b']']);
+                let at = if is_bracketed {
+                    LineSpan { start: at.start + 1, end: at.end - 1 }
+                } else {
+                    at
+                };
                 let read = clock.any(line, at.start as usize);
                 let Some(read) = read.filter(|read| read.end == at.end as usize) else {
                     return false;
@@ -305,6 +312,22 @@ impl<'a> LineDraft<'a> {
             && at.of(line).first() == Some(&b'/')
         {
             self.target = Some(at);
+            self.line.request = LoggedRequest::Absent;
+        }
+        self.split_request(line);
+    }
+
+    /// In `GET /a` the protocol is missing, as in the keys of some applications' logs.
+    fn split_request(&mut self, line: &[u8]) {
+        let LoggedRequest::Line(at) = self.line.request else { return };
+        let text = at.of(line);
+        let Some(space) = memchr::memrchr(b' ', text) else { return };
+        let is_target = text.get(space + 1) == Some(&b'/');
+        if is_target && self.protocol.is_none() && text[..space].iter().all(u8::is_ascii_uppercase)
+        {
+            let middle = at.start as usize + space;
+            self.method = Some(LineSpan::new(at.start as usize, middle));
+            self.target = Some(LineSpan::new(middle + 1, at.end as usize));
             self.line.request = LoggedRequest::Absent;
         }
     }

@@ -1,5 +1,7 @@
 //! The head of a line: client and time, in front of the request.
 
+use std::net::IpAddr;
+
 use super::envelope::{self, Envelope};
 use super::layout::{HeadLayout, HeadWords};
 use super::quote::next_quote;
@@ -45,8 +47,12 @@ struct LastHead {
 const LONGEST: usize = 256;
 
 impl HeadParser {
-    pub(super) fn new(placement: ClientPlacement, near: Option<Timestamp>) -> Self {
-        Self { placement, layout: HeadLayout::default(), near, last: LastHead::default() }
+    pub(super) fn new(
+        placement: ClientPlacement,
+        near: Option<Timestamp>,
+        own: Option<IpAddr>,
+    ) -> Self {
+        Self { placement, layout: HeadLayout::of_server(own), near, last: LastHead::default() }
     }
 
     /// The same without the cached head, which was parsed before all was learnt.

@@ -1,5 +1,6 @@
 //! The choice of a format ([`Spec`]), and the parser of its lines ([`Parser`]).
 
+use std::net::IpAddr;
 use std::sync::{Arc, LazyLock};
 
 use super::clf::{self, ClfVariant};
@@ -21,6 +22,7 @@ use crate::time::{Resolution, Timestamp};
 pub struct Spec {
     choice: SpecChoice,
     near: Option<Timestamp>,
+    own: Option<IpAddr>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -47,6 +49,12 @@ impl Spec {
         Self { near: Some(time), ..self }
     }
 
+    /// The same format, for the log of the server at `own`: some logs have this address beside the client's.
+    #[must_use]
+    pub fn of_server(self, own: IpAddr) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
     /// Parses the argument of `--format`:
     ///
     /// - `auto`, `common`, `combined`, `vhost_combined` or `json`;
@@ -70,7 +78,7 @@ impl Spec {
                 None => pasted(text)?,
             },
         };
-        Ok(Self { choice: wanted, near: None })
+        Ok(Self { choice: wanted, near: None, own: None })
     }
 }
 
@@ -149,7 +157,7 @@ impl Parser {
         };
         Self {
             wanted: spec.choice.clone(),
-            heads: HeadParser::new(placement, spec.near),
+            heads: HeadParser::new(placement, spec.near, spec.own),
             clock: TimestampParser::default(),
             named: NamedHeaders::default(),
             shapes: ShapeParser::default(),

@@ -13,6 +13,7 @@ use super::field::{BalancerSpans, LineDraft, LogField};
 use super::time_format::{TimeFormat, TimestampParts};
 use super::timestamp::TimestampParser;
 use super::{AccessLine, Expected, LineError, LineSpan};
+use crate::addr::parse_ip;
 
 /// An element of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -258,8 +259,8 @@ impl PlanReading<'_> {
         Err(LineError::new(at, expected))
     }
 
-    /// The end of a value without spaces. Before a `:`, the last one in the word counts: an IPv6
-    /// address has colons too.
+    /// The end of a value without spaces. Before a `:`, the last one in the word behind an address counts, or else the
+    /// last one: an IPv6 address has colons too.
     fn word_end(&self, field: LogField, at: usize, next: &[u8]) -> Result<usize, LineError> {
         let rest = self.line.get(at..).unwrap_or_default();
         let wrong = || {
@@ -272,7 +273,11 @@ impl PlanReading<'_> {
             Some(b' ') => memchr::memchr(b' ', rest).ok_or_else(wrong)?,
             Some(b':') => {
                 let word = rest.iter().position(|&b| b == b' ').unwrap_or(rest.len());
-                ends_backwards(&rest[..word], next).next().ok_or_else(wrong)?
+                // The literal may go on behind the word.
+                let stop = rest.len().min(word + next.len());
+                let ends = || ends_backwards(&rest[..stop], next).filter(|&len| len <= word);
+                let is_address = |len: &usize| parse_ip(&rest[..*len]).is_some();
+                ends().find(is_address).or_else(|| ends().next()).ok_or_else(wrong)?
             }
             Some(_) => ends(rest, next).next().ok_or_else(wrong)?,
         };

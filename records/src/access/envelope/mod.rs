@@ -62,6 +62,8 @@ fn of_other(line: &[u8]) -> Envelope {
             | [b'0'..=b'9', b'0'..=b'9', b'0'..=b'9', b':', ..]
             | [b'1', b' ', ..]
             | [..=2, 0, 0, 0, ..]
+            | [b'\t' | 0xEF, ..]
+            | [b' ', b' ' | b'0'..=b'9', ..]
             | [b'<' | b'@' | b'A'..=b'Z' | b'a'..=b'z' | b'/' | b'.' | b'_' | 0x1B, ..]
     );
     if is_likely { find(line) } else { Envelope::default() }
@@ -103,6 +105,12 @@ pub(super) fn find(line: &[u8]) -> Envelope {
         (at, host) = (end, named.or(host));
     }
     Envelope::new(at + cookie(line.get(at..).unwrap_or_default()), host)
+}
+
+/// The first of several envelopes.
+#[cold]
+pub(super) fn outer(line: &[u8]) -> Envelope {
+    next(line, 0).map_or_else(Envelope::default, |(end, host)| Envelope::new(end, host))
 }
 
 fn cookie(rest: &[u8]) -> usize {

@@ -11,6 +11,9 @@ pub(super) fn find(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> 
         // Docker's raw stream: the number of the stream, and the length of the frame.
         return Some((at + 8, None));
     }
+    if let Some(blank) = blank(rest) {
+        return Some((at + blank, None));
+    }
     let at = at + colour(rest);
     let end = at + memchr::memchr(b' ', line.get(at..)?).unwrap_or(line.len() - at);
     if end == at {
@@ -20,6 +23,17 @@ pub(super) fn find(line: &[u8], at: usize) -> Option<(usize, Option<LineSpan>)> 
         .or_else(|| labels(line, at).map(|end| (end, None)))
         .or_else(|| grep(line, at, end).map(|end| (end, None)))
         .or_else(|| bare_tag(line, at, word_end(line, at)?))
+}
+
+/// The length of a byte order mark, or of tabs and of a line's number as `cat -n` and `nl` write it.
+fn blank(rest: &[u8]) -> Option<usize> {
+    if rest.starts_with(b"\xEF\xBB\xBF") {
+        return Some(3);
+    }
+    let spaces = rest.iter().take_while(|&&b| b == b' ').count();
+    let digits = rest[spaces..].iter().take_while(|b| b.is_ascii_digit()).count();
+    let tabs = rest[spaces + digits..].iter().take_while(|&&b| b == b'\t').count();
+    (tabs > 0).then_some(spaces + digits + tabs)
 }
 
 /// `{app="web", pod="web-1"} `, as `logcli` writes the labels of Loki.

@@ -48,7 +48,7 @@ pub(in crate::access) fn unquoted(pasted: &str) -> Result<FormatText, FormatErro
         if rest.trim_start().starts_with(['"', '\'']) {
             words(rest, offset, &mut text, 0, Some(1))?;
         } else {
-            plain(rest, offset, &mut text);
+            unquoted_word(rest, offset, &mut text);
         }
     } else if let Some((rest, offset)) = directive(pasted, "log_format") {
         words(rest, offset, &mut text, 1, None)?;
@@ -58,6 +58,25 @@ pub(in crate::access) fn unquoted(pasted: &str) -> Result<FormatText, FormatErro
         plain(pasted, 0, &mut text);
     }
     Ok(text)
+}
+
+/// A word of HAProxy's configuration that does not begin with a quote: quotes within are taken off, and a space behind
+/// a backslash belongs to the word. A space by itself is kept: shells and people drop the backslash.
+fn unquoted_word(rest: &str, offset: usize, text: &mut FormatText) {
+    let (rest, offset) = (rest.trim_end(), offset + rest.len() - rest.trim_start().len());
+    let mut bytes = rest.trim_start().bytes().enumerate().peekable();
+    let mut quote = None;
+    while let Some((at, byte)) = bytes.next() {
+        match (byte, bytes.peek()) {
+            (b'\\', Some(&(_, next @ (b'"' | b'\'' | b'\\' | b'#')))) if quote != Some(b'\'') => {
+                bytes.next();
+                text.push(next, offset + at);
+            }
+            (b'"' | b'\'', _) if quote.is_none() => quote = Some(byte),
+            _ if quote == Some(byte) => quote = None,
+            _ => text.push(byte, offset + at),
+        }
+    }
 }
 
 /// A format without quotes: undoes only `\"`, `\\` and `\t`, and trims white space. The text begins at `from`

@@ -27,7 +27,8 @@ use crate::time::{Resolution, Timestamp};
 /// The offset of the object of a line that begins with spaces, or as an element of an array.
 pub(super) fn open(line: &[u8], start: usize) -> Option<usize> {
     let at = skip_space(line, start);
-    let at = if line.get(at) == Some(&b'[') { skip_space(line, at + 1) } else { at };
+    let is_element = matches!(line.get(at), Some(b'[' | b','));
+    let at = if is_element { skip_space(line, at + 1) } else { at };
     (line.get(at) == Some(&b'{')).then_some(at)
 }
 

@@ -17,7 +17,8 @@ pub(super) struct JsonNode {
     pub(super) field: Option<(LogField, u8)>,
 }
 
-/// The keys of nginx users, Caddy and Traefik; the number is the rank.
+/// The keys of nginx users, Caddy and Traefik; the number is the rank. What is named after the peer of the connection
+/// ranks before what is named after the client, which often is that of X-Forwarded-For.
 const USUAL: &[(&str, LogField, u8)] = &[
     ("remote_addr", LogField::Client, 0),
     ("request.remote_ip", LogField::Client, 0),
@@ -26,14 +27,14 @@ const USUAL: &[(&str, LogField, u8)] = &[
     ("ClientAddr", LogField::Client, 2),
     ("remote_ip", LogField::Client, 2),
     ("remoteAddr", LogField::Client, 3),
-    ("client_ip", LogField::Client, 4),
-    ("clientip", LogField::Client, 4),
-    ("client", LogField::Client, 5),
-    ("client_addr", LogField::Client, 5),
-    ("remote_host", LogField::Client, 5),
-    ("remoteIP", LogField::Client, 5),
-    ("remote", LogField::Client, 6),
-    ("ip", LogField::Client, 7),
+    ("client_ip", LogField::Client, 6),
+    ("clientip", LogField::Client, 6),
+    ("client", LogField::Client, 7),
+    ("client_addr", LogField::Client, 7),
+    ("remote_host", LogField::Client, 4),
+    ("remoteIP", LogField::Client, 4),
+    ("remote", LogField::Client, 5),
+    ("ip", LogField::Client, 8),
     ("remote_port", LogField::PeerPort, 0),
     ("request.remote_port", LogField::PeerPort, 0),
     ("ClientPort", LogField::PeerPort, 0),
@@ -125,18 +126,27 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("client.address", LogField::Client, 5),
     ("client.ip", LogField::Client, 6),
     ("httpRequest.remoteIp", LogField::Client, 3),
-    ("RemoteAddr", LogField::Client, 5),
-    ("remote-addr", LogField::Client, 5),
-    ("remoteIp", LogField::Client, 5),
-    ("RemoteIP", LogField::Client, 5),
-    ("remoteAddress", LogField::Client, 5),
-    ("remote_address", LogField::Client, 5),
-    ("RemoteIpAddress", LogField::Client, 5),
-    ("clientIp", LogField::Client, 6),
-    ("clientIP", LogField::Client, 6),
-    ("ClientIP", LogField::Client, 6),
-    ("client-ip", LogField::Client, 6),
+    ("RemoteAddr", LogField::Client, 4),
+    ("remote-addr", LogField::Client, 4),
+    ("remoteIp", LogField::Client, 4),
+    ("RemoteIP", LogField::Client, 4),
+    ("remoteAddress", LogField::Client, 4),
+    ("remote_address", LogField::Client, 4),
+    ("RemoteIpAddress", LogField::Client, 4),
+    ("clientIp", LogField::Client, 7),
+    ("clientIP", LogField::Client, 7),
+    ("ClientIP", LogField::Client, 7),
+    ("client-ip", LogField::Client, 7),
     ("@t", LogField::Time, 8),
+    ("Timestamp", LogField::Time, 8),
+    ("datetime", LogField::Time, 8),
+    ("dateTime", LogField::Time, 8),
+    ("start_time", LogField::Time, 8),
+    ("startTime", LogField::Time, 8),
+    ("started_at", LogField::Time, 8),
+    ("asctime", LogField::Time, 8),
+    ("log_time", LogField::Time, 8),
+    ("access_time", LogField::Time, 8),
     ("requestTime", LogField::Time, 8),
     ("Time", LogField::Time, 8),
     ("eventTime", LogField::Time, 8),
@@ -157,6 +167,7 @@ const FURTHER: &[(&str, LogField, u8)] = &[
     ("URI", LogField::Target, 5),
     ("URL", LogField::Target, 5),
     ("Path", LogField::Target, 5),
+    ("query", LogField::Query, 2),
     ("url.query", LogField::Query, 2),
     ("requestQuery", LogField::Query, 3),
     ("queryString", LogField::Query, 3),
@@ -223,6 +234,13 @@ const WRAPPERS: &[(&str, LogField, u8)] = &[
     ("message", LogField::Request, 1),
     ("msg", LogField::Request, 2),
     ("line", LogField::Request, 3),
+    ("short_message", LogField::Request, 4),
+    ("textPayload", LogField::Request, 4),
+    ("event.original", LogField::Request, 4),
+    ("@message", LogField::Request, 4),
+    ("Body", LogField::Request, 5),
+    ("body", LogField::Request, 5),
+    ("_raw", LogField::Request, 5),
     ("_HOSTNAME", LogField::Host, 0),
     ("host.name", LogField::Host, 0),
     ("host.hostname", LogField::Host, 1),
@@ -243,7 +261,11 @@ impl JsonNames {
     /// The given keys, and the usual ones.
     pub(in crate::access) fn usual_and(more: &[(&str, LogField, u8)]) -> Self {
         let fields = more.iter().chain(USUAL).chain(FURTHER).chain(SERVICES);
-        Self::build(fields.map(|(path, field, rank)| (split(path), *field, *rank)).collect())
+        let nested = fields.map(|(path, field, rank)| (split(path), *field, *rank));
+        // Some loggers write the keys of objects within as one key.
+        let flat = FURTHER.iter().filter(|(path, ..)| path.contains('.'));
+        let flat = flat.map(|(path, field, rank)| (vec![path.as_bytes().to_vec()], *field, *rank));
+        Self::build(nested.chain(flat).collect())
     }
 
     /// The field of a key that is not nested, and its rank.

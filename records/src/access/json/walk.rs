@@ -133,7 +133,26 @@ fn value(line: &[u8], at: usize) -> Result<(LineSpan, usize, bool), LineError> {
         let value = (LineSpan::new(at, at), at, true);
         return if is_missing { Ok(value) } else { Err(LineError::new(at, Expected::Json)) };
     }
-    Ok((LineSpan::new(at, at + len), at + len, matches!(&rest[..len], b"null" | b"None")))
+    let end = at + len + further_numbers(&rest[len..]);
+    Ok((LineSpan::new(at, end), end, matches!(&rest[..len], b"null" | b"None")))
+}
+
+/// The length of the further values of nginx's `0.001, 0.002 : 0.003`, one for each server that was asked.
+fn further_numbers(rest: &[u8]) -> usize {
+    let mut end = 0;
+    loop {
+        let behind = match &rest[end..] {
+            [b',', b' ', ..] => end + 2,
+            [b' ', b':', b' ', ..] => end + 3,
+            _ => return end,
+        };
+        let is_part = |b: &&u8| b.is_ascii_digit() || matches!(b, b'.' | b'-');
+        let len = rest[behind..].iter().take_while(is_part).count();
+        if len == 0 || matches!(rest.get(behind + len), Some(b'"' | b'\'')) {
+            return end;
+        }
+        end = behind + len;
+    }
 }
 
 /// Parses a string: returns the text between the quotes, and the end. Dictionaries of Python have single quotes.

@@ -11,6 +11,8 @@
 //! so one line does not overrule the lines before.
 mod words;
 
+use std::net::IpAddr;
+
 pub(super) use self::words::HeadWords;
 use self::words::{MOST, WordKind};
 
@@ -23,6 +25,9 @@ const FADE_AT: u16 = 256;
 /// Lines with a choice after which constant words count.
 const JUDGED_AFTER: u8 = 16;
 
+/// Lines with the server's own address after which another word that is the same in all of them is the client.
+const UNCHANGED_AFTER: u8 = 3;
+
 /// What the lines of a log have shown.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HeadLayout {
@@ -34,8 +39,12 @@ pub(super) struct HeadLayout {
     lens: [usize; MOST],
     /// Lines with several addresses: how often the word was another one than in the lines before.
     changes: [WordChanges; MOST],
+    /// The address behind the request, in lines whose client is no address.
+    behind: WordChanges,
     /// Whether a line left a choice while no word was known to be the client.
     pub(super) is_choice: bool,
+    /// The server's own address, which some logs have beside the client's.
+    own: Option<IpAddr>,
 }
 
 /// How constant a word is.
@@ -67,12 +76,21 @@ impl WordChanges {
         self.lines >= JUDGED_AFTER && self.changed <= 2 + self.lines / 16
     }
 
+    /// Whether all lines so far had the same value, or two.
+    fn is_unchanged(self) -> bool {
+        self.lines >= UNCHANGED_AFTER && (self.changed <= 1 || self.is_constant())
+    }
+
     fn is_varied(self) -> bool {
         self.lines >= JUDGED_AFTER && self.changed >= self.lines / 2
     }
 }
 
 impl HeadLayout {
+    pub(super) fn of_server(own: Option<IpAddr>) -> Self {
+        Self { own, ..Self::default() }
+    }
+
     /// The index of the word that is the client; `None` if that cannot be known.
     pub(super) fn client(&mut self, words: &HeadWords<'_>) -> Option<usize> {
         let addresses = words.addresses();
@@ -86,11 +104,23 @@ impl HeadLayout {
             1 => self.by_address(words, addresses),
             _ => self.by_choice(words, addresses),
         }?;
+        if words.kind(found) != WordKind::Address && self.is_behind(words) {
+            return None;
+        }
         self.vote(found, words.kind(found) == WordKind::Name);
         self.lens[found] = words.len;
         let is_odd = words.is_odd_around(found);
         self.is_choice |= is_odd && self.votes[found] <= SETTLED;
         (!is_odd || self.votes[found] > SETTLED).then_some(found)
+    }
+
+    /// Whether an address behind the request is the client, rather than a name or a dash in front: it hardly ever
+    /// changes, or nothing is known of it yet.
+    fn is_behind(&mut self, words: &HeadWords<'_>) -> bool {
+        let Some(address) = words.address_behind() else { return false };
+        self.behind.learn(hash_of(address));
+        self.is_choice |= !self.is_settled();
+        !self.behind.is_varied()
     }
 
     /// Whether what stands in the words of a line alone does not tell the client.
@@ -210,6 +240,14 @@ impl HeadLayout {
         {
             return Some(constant);
         }
+        if self.own.is_some()
+            && words.address(usual) == self.own
+            && let Some(other) = candidates().find(|&index| {
+                words.address(index) != self.own && self.changes[index].is_unchanged()
+            })
+        {
+            return Some(other);
+        }
         (settled == Some(0) || !words.has_list_before(usual)).then_some(usual)
     }
 }
@@ -255,6 +293,7 @@ mod tests {
             ("198.51.100.7 \"203.0.113.7\" lb1 - -", ""),
             ("192.0.2.1 - \"\"", "192.0.2.1"),
             ("17:192.0.2.1 - -", ""),
+            ("access.log-17-192.0.2.1 - -", ""),
             ("1795379000 lb1 - -", ""),
             ("request failed:", ""),
             ("failed", ""),
@@ -314,6 +353,49 @@ mod tests {
             ("192.0.2.1 - -", "192.0.2.1 - a, b", "192.0.2.1"),
         ] {
             assert_eq!(after(usual, head).unwrap_or_default(), expected, "{usual}; {head}");
+        }
+    }
+
+    #[test]
+    fn an_address_behind_the_request_may_be_the_client() {
+        let line = |client: &str, address: &str| {
+            format!("{client} - - [] \"GET / HTTP/1.1\" 200 1 \"-\" \"-\" {address}")
+        };
+        let found = |client: &str, address: &str| {
+            let mut layout = HeadLayout::default();
+            let mut last = None;
+            for i in 0..40 {
+                let line = line(client, &address.replace('N', &i.to_string()));
+                let end = line.find(" [").expect("a time");
+                last = layout.client(&HeadWords::split(line.as_bytes(), 0, end));
+            }
+            last
+        };
+        assert_eq!(found("shop.example", "192.0.2.1"), None);
+        assert_eq!(found("-", "192.0.2.1:40100"), None);
+        assert_eq!(found("lb1", "10.244.0.N:8080"), Some(0));
+        assert_eq!(found("lb1", "0.012"), Some(0));
+        assert_eq!(found("192.0.2.1", "10.244.0.7:8080"), Some(0));
+    }
+
+    #[test]
+    fn the_servers_own_address_is_not_the_client() {
+        let own = "10.0.0.1".parse().ok();
+        for (usual, expected) in [
+            ("192.0.2.1 10.0.0.1 - -", "192.0.2.1"),
+            ("192.0.2.1 10.0.0.1:443 - -", "192.0.2.1"),
+            ("192.0.2.1 -> 10.0.0.1 - -", "192.0.2.1"),
+            ("10.0.0.1 192.0.2.1 - -", "192.0.2.1"),
+            // The balancer runs on the server.
+            ("203.0.113.N 10.0.0.1 - -", "10.0.0.1"),
+            ("10.0.0.1 10.0.0.1 - -", "10.0.0.1"),
+        ] {
+            let mut layout = HeadLayout::of_server(own);
+            for i in 0..20 {
+                client(&mut layout, &usual.replace('N', &i.to_string()));
+            }
+            let found = client(&mut layout, &usual.replace('N', "9"));
+            assert_eq!(found.as_deref(), Some(expected), "{usual}");
         }
     }
 

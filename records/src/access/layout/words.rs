@@ -1,7 +1,10 @@
 //! The words in front of the time, and what each looks like.
 
+use std::net::IpAddr;
+
 use super::super::LineSpan;
 use super::super::head::{is_address, without_port};
+use crate::addr::parse_ip;
 
 /// Words of a head that are looked at.
 pub(super) const MOST: usize = 10;
@@ -83,6 +86,22 @@ impl<'a> HeadWords<'a> {
 
     fn has(&self, index: usize, byte: u8) -> bool {
         self.text(index).contains(&byte)
+    }
+
+    /// The address in a word, which may have a port.
+    pub(super) fn address(&self, index: usize) -> Option<IpAddr> {
+        let (from, to) = self.places[index];
+        let end = without_port(self.body, (from, to)).0;
+        parse_ip(&self.body[from..end])
+    }
+
+    /// The first word behind the last quote of the line that is an address, without its port.
+    pub(super) fn address_behind(&self) -> Option<&'a [u8]> {
+        let behind = memchr::memrchr(b'"', self.body).map_or(0, |quote| quote + 1);
+        let rest = self.body.get(behind.max(self.end)..)?;
+        let mut words = rest.split(|byte| byte.is_ascii_whitespace());
+        let word = words.find(|word| !word.is_empty() && is_address(word))?;
+        Some(&word[..without_port(word, (0, word.len())).0])
     }
 
     /// The words that may be the client's address, a bit each.
@@ -205,7 +224,11 @@ fn is_name(word: &[u8]) -> bool {
     let colon = memchr::memchr(b':', word).unwrap_or(word.len());
     let (name, port) = (&word[..colon], word.get(colon + 1..).unwrap_or(b"1"));
     let is_part = |b: &u8| b.is_ascii_alphanumeric() || b"-._*".contains(b);
+    // The last label of a name is no number, but that of an address with text in front.
+    let last = name.rsplit(|&b| b == b'.').next().unwrap_or_default();
+    let is_numbered = last.len() < name.len() && last.iter().all(u8::is_ascii_digit);
     name.iter().all(is_part)
+        && (!is_numbered || last.is_empty())
         && name.iter().any(|b| b.is_ascii_alphabetic() || *b == b'_')
         && !port.is_empty()
         && port.iter().all(u8::is_ascii_digit)

@@ -24,13 +24,17 @@ use super::{AccessLine, StampZone};
 use crate::time::{Resolution, Timestamp};
 
 /// Names of the shapes, with their patterns: see [`ShapePattern::compile`].
-const SHAPES: [(&str, &str); 36] = [
+const SHAPES: [(&str, &str); 40] = [
     ("Gin", r#"[GIN] %t | %s | %* | %c | %m "%u""#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %b "%r" "%a"%*"#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %*"#),
     ("common with another time", r#"%c %w %w [%t] "%m %u" %s %*"#),
     ("common with another time", r#"%c %w %w %t "%m %u %p" %s %*"#),
     ("common without quotes", r#"%c %w %w [%t] %m %u %p %s %*"#),
+    ("common, the client in brackets", r#"[%c] %w %w [%t] "%m %u %p" %s %*"#),
+    ("GlassFish", r#""%c" "%*" "%t" "%m %u %p" %s %*"#),
+    ("combined, all in quotes", r#""%c" "%*" "%*" "%t" "%m %u %p" "%s" "%b" "%r" "%a"%*"#),
+    ("Gitea", "%t %*completed %m %u for %c, %s %*"),
     ("werkzeug", r#"INFO:%w:%c - %w [%t] "%m %u %p" %s %*"#),
     ("aiohttp", r#"INFO:%w:%c [%t] "%m %u %p" %s %*"#),
     ("uvicorn", r#"INFO: %c - "%m %u %p" %s%*"#),

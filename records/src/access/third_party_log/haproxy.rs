@@ -320,11 +320,31 @@ fn push(items: &mut Vec<PlacedItem>, name: &str, at: usize) {
         "T" | "Tl" | "trg" | "trl" => items.push((PlanItem::Time(TimeFormat::Clf, false), at)),
         "Ts" => items.push((PlanItem::Time(TimeFormat::Epoch, false), at)),
         "ms" => items.push((PlanItem::Time(TimeFormat::MillisFraction, false), at)),
-        expression if expression.starts_with('[') => {
-            items.push((PlanItem::Value(meant(expression), 0), at));
-        }
+        expression if expression.starts_with('[') => items
+            .push((date(expression).unwrap_or_else(|| PlanItem::Value(meant(expression), 0)), at)),
         name => items.push((PlanItem::Value(meaning(name), 0), at)),
     }
+}
+
+/// The time of a sample fetch `date`, `accept_date` or `request_date` without a converter; `None` for any other
+/// expression.
+fn date(expression: &str) -> Option<PlanItem> {
+    let inner = expression.strip_prefix('[')?.strip_suffix(']')?.trim();
+    let (name, arguments) = match inner.split_once('(') {
+        Some((name, rest)) => (name, rest.strip_suffix(')')?),
+        None => (inner, ""),
+    };
+    let is_end = match name {
+        "date" => true,
+        "accept_date" | "request_date" => false,
+        _ => return None,
+    };
+    let form = match arguments.rsplit(',').next()?.trim() {
+        "ms" => TimeFormat::EpochMillis,
+        "us" => TimeFormat::EpochMicros,
+        _ => TimeFormat::Epoch,
+    };
+    Some(PlanItem::Time(form, is_end))
 }
 
 /// The meaning of a variable that is no time.

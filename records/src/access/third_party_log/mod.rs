@@ -169,10 +169,11 @@ impl BalancerFormat {
         let line = if self.manner.hash_escapes { line.trim_ascii_end() } else { line };
         let envelope = envelope::of(line);
         self.read_behind(envelope, line, clock, found).or_else(|error| {
-            // The format may begin like an envelope.
-            let is_bare = envelope.length == 0;
-            let bare = Envelope::default();
-            if is_bare { Err(error) } else { self.read_behind(bare, line, clock, found) }
+            // The format may begin like an envelope, or like one within another.
+            let others = [envelope::outer(line), Envelope::default()];
+            let mut others = others.into_iter().filter(|other| other.length < envelope.length);
+            let is_read = others.any(|other| self.read_behind(other, line, clock, found).is_ok());
+            if is_read { Ok(()) } else { Err(error) }
         })
     }
 

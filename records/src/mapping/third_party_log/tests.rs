@@ -195,6 +195,45 @@ fn a_client_cannot_write_its_own_port_or_server() {
 }
 
 #[test]
+fn haproxys_texts_quotes_and_dates_are_read_as_it_writes_them() {
+    const ENVELOPE: &str = "<134>Nov 30 14:22:22 haproxy[18959]: ";
+    for (format, line) in [
+        (
+            r"from %ci at %Ts.%ms to server %s of %b: %{+Q}r -> %ST (%B bytes)",
+            r#"from 127.3.0.1 at 1796048542.425 to server web1 of app: "GET /p HTTP/1.1" -> 200 (328 bytes)"#,
+        ),
+        (
+            r#"{"ts":"%Ts.%ms","c_ip":"%ci","m":%{+Q}HM,"u":%{+Q}HU,"v":%{+Q}HV,"b":"%b","s":"%s","st":%ST}"#,
+            r#"{ts:1796048542.425,c_ip:127.3.0.1,m:"GET",u:"/p",v:"HTTP/1.1",b:app,s:web1,st:200}"#,
+        ),
+        (
+            r#""%[date(0,ms)] %ci %b/%s %{+Q}r %ST""#,
+            r#"1796048542425 127.3.0.1 app/web1 "GET /p HTTP/1.1" 200"#,
+        ),
+        (
+            r#""%Ts.%ms %ci %b/%s %{+Q}r %ST""#,
+            r#"1796048542.425 127.3.0.1 app/web1 "GET /p HTTP/1.1" 200"#,
+        ),
+    ] {
+        let spec = ThirdPartySpec::parse(&format!("log-format {format}")).expect(format);
+        for line in [line.to_owned(), format!("{ENVELOPE}{line}")] {
+            let text = said(&spec, &line);
+            assert!(
+                text.starts_with("127.3.0.1 - -> app/web1 by - at 1796048542425"),
+                "{line}: {text}"
+            );
+            assert!(text.ends_with("GET /p HTTP/1.1"), "{line}: {text}");
+        }
+    }
+    // An address that ends before a colon, with more colons behind.
+    let spec = ThirdPartySpec::parse("log-format {c:%ci,t:%Ts,srv:%si:%sp,st:%ST,r:%{+Q}r}")
+        .expect("a format");
+    let text =
+        said(&spec, r#"{c:127.3.0.1,t:1796048542,srv:127.31.0.1:8101,st:200,r:"GET /p HTTP/1.1"}"#);
+    assert!(text.starts_with("127.3.0.1 - -> 127.31.0.1 8101 "), "{text}");
+}
+
+#[test]
 fn formats_that_name_no_client_are_refused() {
     for (format, expected) in [
         ("log-format %s", "no field names the client: expected %ci"),
