@@ -4,16 +4,45 @@ use std::error::Error;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read as _};
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::error::ContextKind;
 use pen_records::privacy::{Privacy, PrivacyMode};
 
 use crate::error::{ActionError, Doing as _};
 
 /// Bytes read of a key file, in case the file never ends.
 const LONGEST_KEY: u64 = 4_096;
+
+/// Leaves out clap's tip to write an unknown option, or a negative number, behind `--`: there it would be another
+/// argument.
+#[must_use]
+pub fn without_wrong_tip(mut error: clap::Error) -> clap::Error {
+    if error.kind() == clap::error::ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+    }
+    error
+}
+
+/// Returns a clap parser for a whole number in `range`, of `things`.
+pub fn number(
+    things: &'static str,
+    range: RangeInclusive<u32>,
+) -> impl Fn(&str) -> Result<u32, String> + Clone + Send + Sync + 'static {
+    move |text| {
+        let number = text.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            format!(
+                "expected a number of {things} from {} to {}, without a unit",
+                range.start(),
+                range.end()
+            )
+        })
+    }
+}
 
 /// Parses a UDP port: a number, or the name of a service in `/etc/services`.
 ///

@@ -87,6 +87,21 @@ impl<T, E: Into<Box<dyn Error + Send + Sync>>> Doing<T> for Result<T, E> {
     }
 }
 
+/// Adds to an error of a socket that cannot listen at `port` what to do. `letters` are those of `ss` for such sockets.
+#[must_use]
+pub fn of_listening(source: io::Error, port: u16, letters: &str) -> io::Error {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => {
+            format!("see who has the port by ss -{letters} sport = :{port}")
+        }
+        io::ErrorKind::PermissionDenied if port < 1024 => {
+            "ports below 1024 take root or CAP_NET_BIND_SERVICE".to_owned()
+        }
+        _ => return source,
+    };
+    io::Error::new(source.kind(), format!("{source}: {hint}"))
+}
+
 /// Returns the text of an error followed by the text of each cause: "cannot open a.log: Permission denied".
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {

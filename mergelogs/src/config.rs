@@ -175,6 +175,15 @@ impl MergeConfig {
 
     /// Rejects inputs that cannot be read twice, and outputs that are inputs as well.
     fn check_files(&self) -> Result<(), ActionError> {
+        if let (Some(output), Some(explain)) = (&self.output, &self.explain)
+            && output == explain
+            && !is_device(output)
+        {
+            let name = output.display();
+            return Err(ActionError::new(format!(
+                "{name} is the output and the file of --explain: choose another name for one of them"
+            )));
+        }
         let origins = || self.mappings.iter().chain(self.servers.iter().flat_map(|s| &s.logs));
         if origins().filter(|origin| **origin == InputOrigin::Stdin).count() > 1 {
             return Err(ActionError::new("standard input (-) can be read only once"));
@@ -198,6 +207,11 @@ impl MergeConfig {
         }
         Ok(())
     }
+}
+
+/// Whether a path is that of a device or a pipe.
+fn is_device(path: &Path) -> bool {
+    path.metadata().is_ok_and(|found| !found.is_file())
 }
 
 /// Returns the remarks on options that have no effect.
@@ -399,6 +413,10 @@ fn split(
     }
     if ip.is_none() && !exists(&path(rest)) {
         check_order(bytes)?;
+        // A server may be named by the path of its socket.
+        if path(name).is_file() {
+            return Err(turned_round(bytes, rest, name));
+        }
     }
     let (port, rest) = match port_before(rest) {
         Some((port, file)) if !exists(&path(rest)) => (Some(port), file),
@@ -430,11 +448,14 @@ fn check_order(arg: &[u8]) -> Result<(), ActionError> {
     if parse_ip(server).is_none() {
         return Ok(());
     }
-    let file = String::from_utf8_lossy(&arg[..arg.len() - server.len() - 1]);
-    let (arg, server) = (String::from_utf8_lossy(arg), String::from_utf8_lossy(server));
-    Err(ActionError::new(format!(
+    Err(turned_round(arg, server, &arg[..arg.len() - server.len() - 1]))
+}
+
+fn turned_round(arg: &[u8], server: &[u8], file: &[u8]) -> ActionError {
+    let [arg, server, file] = [arg, server, file].map(String::from_utf8_lossy);
+    ActionError::new(format!(
         "expected SERVER:FILE, found {arg}: {server} looks like the server, so write {server}:{file}"
-    )))
+    ))
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -592,6 +613,7 @@ mod tests {
             ("10.0.0.1:", "expected a file"),
             ("logs/a.log:10.0.0.1", "so write 10.0.0.1:logs/a.log"),
             ("a.log:[2001:db8::1]", "so write [2001:db8::1]:a.log"),
+            ("Cargo.toml:web1", "so write web1:Cargo.toml"),
             ("2001:db8::1:access.log", "in brackets"),
             ("::1:access.log", "in brackets"),
         ] {

@@ -28,6 +28,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use clap::Parser as _;
+use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::Exit;
 use pen_records::rewrite::explanation::{HEADER, WHY_COLUMN};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => {
             // A closed pipe is no reason for a second error.
+            let error = without_wrong_tip(error);
             let _ = error.print();
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(Exit::Misused.code()));
         }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::Parser;
+use pen_daemon::arguments::number;
 
 use pen_records::addr::parse_ip;
 use pen_records::shipment::ShipmentServer;
@@ -58,11 +59,11 @@ pub(crate) struct ShipperArgs {
     name: Option<String>,
 
     /// Memory limit for queued lines; once it is reached, new lines are dropped and counted
-    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = number("MiB", 2..=65_536))]
     queue: u32,
 
     /// Maximum size of a shipment [default: 1400, or 32768 to an address of this machine]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(512..=65_507))]
+    #[arg(long, value_name = "BYTES", value_parser = number("bytes", 512..=65_507))]
     datagram_size: Option<u32>,
 
     /// Do not ask: send single lines, as the classic penlog does
@@ -75,18 +76,65 @@ pub(crate) struct ShipperArgs {
 
 /// Returns what the words of a command line without host or port were probably meant to be.
 pub(crate) fn hint(words: &[String]) -> Option<String> {
-    if words.iter().any(|word| word == "--follow") {
-        return Some(
-            "--follow takes all words behind it: write penlog HOST PORT --follow FILE..."
-                .to_owned(),
-        );
+    if let Some(place) = words.iter().position(|word| word == "--follow") {
+        return Some(greedy_hint(&words[..place], &words[place + 1..]));
     }
     let typed = words.iter().find(|word| !word.starts_with('-'))?;
-    let (host, port) = typed.rsplit_once(':')?;
+    let (host, port) = joined(typed)?;
+    Some(format!("{JOINED}: write penlog {host} {port}"))
+}
+
+const JOINED: &str = "host and port are two words";
+
+/// Splits `HOST:PORT`.
+fn joined(word: &str) -> Option<(&str, &str)> {
+    let (host, port) = word.rsplit_once(':')?;
     let host = host.trim_start_matches('[').trim_end_matches(']');
-    let is_one =
-        !host.is_empty() && !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-    is_one.then(|| format!("host and port are two words: write penlog {host} {port}"))
+    (!host.is_empty() && is_number(port)).then_some((host, port))
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// Returns how words around `--follow` were meant: host and port stand behind it, or are one word.
+fn greedy_hint(before: &[String], behind: &[String]) -> String {
+    if let [.., typed] = before
+        && let Some((host, port)) = joined(typed)
+    {
+        let others = &before[..before.len() - 1];
+        return format!("{JOINED}: {}", written(others, host, port, behind));
+    }
+    let takes = "--follow takes all words behind it";
+    match (before, behind) {
+        ([others @ .., host], [files @ .., port])
+            if !host.starts_with('-') && !files.is_empty() && is_number(port) =>
+        {
+            format!("{takes}: {}", written(others, host, port, files))
+        }
+        (others, [files @ .., host, port]) if !files.is_empty() && is_number(port) => {
+            format!("{takes}: {}", written(others, host, port, files))
+        }
+        (others, [files @ .., word]) if !files.is_empty() && joined(word).is_some() => {
+            let (host, port) = joined(word).unwrap_or_default();
+            format!("{takes}, and {JOINED}: {}", written(others, host, port, files))
+        }
+        _ => format!("{takes}: write penlog HOST PORT --follow FILE..."),
+    }
+}
+
+fn written(others: &[String], host: &str, port: &str, files: &[String]) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=@%+,".contains(&byte);
+    let quoted = |word: &str| {
+        if word.bytes().all(is_plain) {
+            word.to_owned()
+        } else {
+            format!("'{}'", word.replace('\'', r"'\''"))
+        }
+    };
+    let words = others.iter().map(String::as_str).chain([host, port, "--follow"]);
+    let words: Vec<_> = words.chain(files.iter().map(String::as_str)).map(quoted).collect();
+    format!("write penlog {}", words.join(" "))
 }
 
 /// Options that select an address family.
@@ -244,7 +292,14 @@ mod tests {
         for (line, expected) in [
             ("loghost:10000", Some("write penlog loghost 10000")),
             ("--classic [::1]:10000", Some("write penlog ::1 10000")),
-            ("--follow a.log 127.0.0.1 10000", Some("HOST PORT --follow FILE...")),
+            ("--follow a.log 127.0.0.1 10000", Some("write penlog 127.0.0.1 10000 --follow a.log")),
+            ("loghost:10000 --follow a*.log", Some("write penlog loghost 10000 --follow 'a*.log'")),
+            ("--follow a.log loghost:10000", Some("write penlog loghost 10000 --follow a.log")),
+            (
+                "--state s loghost --follow a.log 10000",
+                Some("write penlog --state s loghost 10000 --follow a.log"),
+            ),
+            ("loghost --follow a.log", Some("HOST PORT --follow FILE...")),
             ("loghost", None),
             ("2001:db8::1", Some("two words")),
             ("", None),

@@ -22,6 +22,7 @@ use std::thread;
 
 use clap::Parser as _;
 
+use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
 use cli::{InputSource, ShipperArgs, ShipperConfig};
@@ -34,7 +35,7 @@ use signals::StopSignals;
 /// stops it, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
-    let args = ShipperArgs::try_parse().unwrap_or_else(|error| misused(&error));
+    let args = ShipperArgs::try_parse().unwrap_or_else(|error| misused(&without_wrong_tip(error)));
     let config = match ShipperConfig::new(args) {
         Ok(config) => config,
         Err(fault) => {

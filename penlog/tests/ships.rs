@@ -283,7 +283,7 @@ fn a_mistake_is_said_with_what_was_expected() {
     let path = |name: &str| folder.join(name).to_str().unwrap().to_owned();
     for (args, expected) in [
         (&["loghost:10000"][..], "host and port are two words: write penlog loghost 10000"),
-        (&["--follow", "F", "127.0.0.1", "10000"], "write penlog HOST PORT --follow FILE"),
+        (&["--follow", "F", "127.0.0.1", "10000"], "write penlog 127.0.0.1 10000 --follow F"),
         (&["10000", "127.0.0.1"], "'127.0.0.1' is neither a number nor a UDP service"),
         (&["127.0.0.1", "10000", "203.0.113.5"], "cannot send from 203.0.113.5: "),
         (&["127.0.0.1", "10000", "--state", "s", "--fifo", "f"], "cannot be used with"),

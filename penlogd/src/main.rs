@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{Exit, complain};
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::lookup::ExplainArgs;
@@ -16,7 +17,7 @@ fn main() -> ExitCode {
     if std::env::args_os().nth(1).is_some_and(|word| word == "explain") {
         return explain();
     }
-    let args = CollectorArgs::parse();
+    let args = CollectorArgs::try_parse().unwrap_or_else(|error| without_wrong_tip(error).exit());
     if let Some((text, code)) = args.check() {
         // The reader may have closed the pipe.
         let _ = std::io::stdout().write_all(text.as_bytes());

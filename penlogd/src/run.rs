@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::diagnostics::{self, ASKED, MessageTarget};
-use pen_daemon::error::{ActionError, Doing as _};
+use pen_daemon::error::{ActionError, Doing as _, of_listening};
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
@@ -88,16 +88,8 @@ pub(crate) fn bind(listen: ListenTarget) -> Result<UdpListener, ActionError> {
             ListenTarget::Everywhere(port) => port,
             ListenTarget::At(addr) => addr.port(),
         };
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => {
-                format!(": see who has the port by ss -lunp sport = :{port}")
-            }
-            io::ErrorKind::PermissionDenied if port < 1024 => {
-                ": ports below 1024 take root or CAP_NET_BIND_SERVICE".to_owned()
-            }
-            _ => return ActionError::cannot(format_args!("listen at {at}"), source),
-        };
-        ActionError::cannot(format_args!("listen at {at}"), format!("{source}{hint}"))
+        let source = of_listening(source, port, "lunp");
+        ActionError::cannot(format_args!("listen at {at}"), source)
     })
 }
 

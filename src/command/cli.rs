@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use clap::{
     Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, value_parser,
 };
-use pen_daemon::arguments::socket_addr;
+use pen_daemon::arguments::{socket_addr, without_wrong_tip};
 use penlogd::cli::SenderArgs;
 
 use crate::command::settings::{self, OptionForm, SettingOption, SettingRow, SettingValue};
@@ -152,7 +152,7 @@ impl PenArgs {
         I: IntoIterator<Item = T>,
         T: Into<OsString> + Clone,
     {
-        let matches = Self::definition().try_get_matches_from(words)?;
+        let matches = Self::definition().try_get_matches_from(words).map_err(without_wrong_tip)?;
         let mut args = Self::from_arg_matches(&matches)?;
         args.commands = commands(&matches);
         Ok(args)

@@ -242,6 +242,7 @@ fn what_is_wrong_is_answered_and_changes_nothing() {
         ("remove 3", "server 3: there is no such server"),
         ("drain 3", "server 3: there is no such server"),
         ("log a:b", "log: expected a port"),
+        ("log 10.0.0.9", "log: expected FILE or HOST:PORT; an address needs its port"),
         ("tcp_fastclose sideways", "tcp_fastclose: expected up, down, both or off"),
         ("log \"", "expected a closing quote"),
         ("\u{1b}[2J", "unknown command '\\u{1b}[2J'"),

@@ -126,6 +126,10 @@ pub(super) fn listen(words: &mut CommandWords<'_>) -> Parsed<SettingValue> {
 /// Parses a file or a collector. A word with a colon that does not begin with a slash is a collector.
 pub(super) fn log(words: &mut CommandWords<'_>) -> Parsed<SettingValue> {
     let path = words.path("the name of a file")?;
+    if path.to_str().is_some_and(|text| text.parse::<std::net::IpAddr>().is_ok()) {
+        return words
+            .expected("FILE or HOST:PORT; an address needs its port, as in 10.0.0.1:10000");
+    }
     let Some(text) = path.to_str().filter(|text| text.contains(':') && !text.starts_with('/'))
     else {
         return Ok(SettingValue::Log(LogTargetArg::File(path)));

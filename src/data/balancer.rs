@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use pen_daemon::error::{ActionError, Doing as _};
+use pen_daemon::error::{ActionError, Doing as _, of_listening};
 use tracing::{error, info, warn};
 
 use crate::config::file_io::TemporaryFile;
@@ -77,7 +77,14 @@ impl Bound {
             drops: None,
         };
         for endpoint in &config.listen {
-            bound.open(endpoint, config).doing(format_args!("listen at {endpoint}"))?;
+            let opened = bound.open(endpoint, config).map_err(|error| match endpoint {
+                Endpoint::Ip(addr) => {
+                    let is_stream = matches!(config.transport, TransportKind::Stream);
+                    of_listening(error, addr.port(), if is_stream { "ltnp" } else { "lunp" })
+                }
+                Endpoint::Unix(_) => error,
+            });
+            opened.doing(format_args!("listen at {endpoint}"))?;
         }
         if let ListenSockets::Udp(ports) = &bound.sockets {
             bound.drops = Some(KernelDrops::at(ports.iter().flatten()));

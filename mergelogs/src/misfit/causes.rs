@@ -36,6 +36,10 @@ pub(crate) enum MisfitCause {
         /// A mapping log that is an access log.
         exchanged: Option<String>,
     },
+    /// Most lines of a mapping log have no time.
+    MappingsWithoutTime { log: String },
+    /// Most lines of a mapping log are of connections, and lines of the access log do not have their ports.
+    MappingsWithoutRequest { log: String },
     /// No line of the access log has a time.
     NoTimes,
     /// Most lines of the access log have no request.
@@ -46,8 +50,9 @@ pub(crate) enum MisfitCause {
     Unnamed { names: Vec<String> },
     /// The mappings are of other ports of the server.
     OtherPort { ports: Vec<u16> },
-    /// The logs were given to the wrong servers: each log, and the server that its lines fit.
-    MixedUp { logs: Vec<(String, String)> },
+    /// The logs were given to the wrong servers: each log, and the server that its lines fit. Some may have several
+    /// files, of which only some are at the wrong server.
+    MixedUp { logs: Vec<(String, String)>, has_several_files: bool },
     /// Lines and mappings are of different times.
     NoOverlap { lines: TimeSpan, mappings: TimeSpan, zone: Option<ZoneShift> },
     /// Most lines are of times without mappings.
@@ -72,6 +77,8 @@ impl MisfitCause {
             Self::NoMappings { .. } => "no_mappings",
             Self::NoMappingLog { .. } => "no_mapping_log",
             Self::NotUnderstood { .. } => "not_understood",
+            Self::MappingsWithoutTime { .. } => "mappings_without_time",
+            Self::MappingsWithoutRequest { .. } => "mappings_without_request",
             Self::NoTimes => "no_times",
             Self::NoRequests => "no_requests",
             Self::UnknownServer { .. } => "unknown_server",
@@ -108,6 +115,14 @@ impl fmt::Display for MisfitCause {
             Self::NotUnderstood { bad, has_format, as_detected, .. } => {
                 write_not_understood(f, bad.as_ref(), *has_format, *as_detected)
             }
+            Self::MappingsWithoutTime { log } => {
+                write!(f, "the lines of the mapping log {log} have no time")
+            }
+            Self::MappingsWithoutRequest { log } => write!(
+                f,
+                "the mapping log {log} names connections without their requests, and the lines have no port of a \
+                 connection"
+            ),
             Self::NoTimes => f.write_str("the lines have no time"),
             Self::NoRequests => {
                 f.write_str("no request is found in the lines, nor a port that the mapping log has")
@@ -125,7 +140,7 @@ impl fmt::Display for MisfitCause {
             Self::OtherPort { ports } => {
                 write!(f, "the mappings of this address are of port {}", ServerList(ports))
             }
-            Self::MixedUp { logs } => write_mixed_up(f, logs),
+            Self::MixedUp { logs, .. } => write_mixed_up(f, logs),
             Self::NoOverlap { lines, mappings, zone } => {
                 write!(f, "no overlap in time: lines {lines}, mappings {mappings}")?;
                 zone.map_or(Ok(()), |_| f.write_str("; the times differ as by a time zone"))

@@ -51,8 +51,11 @@ impl fmt::Display for InputReview {
             writeln!(f, "servers of mappings without a log here: {}", ServerList(&others))?;
         }
         let is_pair = !self.facts.mapping_logs.is_empty() && !self.facts.servers.is_empty();
-        if self.is_good() && is_pair {
+        let has_lines = self.facts.servers.iter().any(|server| server.looked > 0);
+        if self.is_good() && is_pair && has_lines {
             writeln!(f, "the logs fit each other")?;
+        } else if is_pair && !has_lines {
+            writeln!(f, "the access logs have no lines: nothing to compare")?;
         }
         Ok(())
     }

@@ -192,6 +192,9 @@ pub(crate) struct MappingLogFacts {
     pub(crate) name: String,
     pub(crate) looked: u64,
     pub(crate) understood: u64,
+    /// Understood lines without a time, and those without a request.
+    pub(crate) without_time: u64,
+    pub(crate) without_request: u64,
     /// The kind of most lines at the beginning.
     pub(crate) kind: LogKind,
     pub(crate) not_understood: Option<BadLine>,

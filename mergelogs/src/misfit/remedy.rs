@@ -24,7 +24,11 @@ impl TypedWords {
     /// Returns what to do about a misfit: a command line where one is known, else advice.
     pub(crate) fn remedy(&self, misfit: &Misfit) -> Option<String> {
         match &misfit.cause {
-            MisfitCause::MixedUp { logs } => Some(self.try_with(&WordEdit::Rename(logs))),
+            MisfitCause::MixedUp { has_several_files: true, .. } => Some(
+                "some of its files at least; to see which, check each alone: mergelogs --check -p PENLOG SERVER:FILE"
+                    .to_owned(),
+            ),
+            MisfitCause::MixedUp { logs, .. } => Some(self.try_with(&WordEdit::Rename(logs))),
             MisfitCause::UnknownServer { fits: Some(server), .. } => {
                 let logs = misfit.servers.iter().map(|name| (name.clone(), server.clone()));
                 Some(self.try_with(&WordEdit::Rename(&logs.collect::<Vec<_>>())))
@@ -73,6 +77,14 @@ impl TypedWords {
                 }
                 .to_owned(),
             ),
+            MisfitCause::MappingsWithoutTime { .. } => Some(
+                "let the balancer log the time, or say where it stands: --mapping-format SPEC".to_owned(),
+            ),
+            MisfitCause::MappingsWithoutRequest { .. } => Some(
+                "let the server log its peer's port, $remote_port in nginx or %{remote}p in Apache, and the balancer \
+                 its own port; or let the balancer log requests"
+                    .to_owned(),
+            ),
             MisfitCause::NoTimes => Some(
                 "let the server log the time of each request, or send the lines to penlogd as they come, by penlog"
                     .to_owned(),
@@ -100,7 +112,9 @@ impl TypedWords {
             (Some((LogKind::Mappings, log)), None) => {
                 format!("give the access log: {}", self.with(&WordEdit::AccessLog(log)))
             }
-            (Some((LogKind::Binary, _)), _) => return None,
+            (Some((LogKind::Binary | LogKind::ErrorLog, log)), _) => {
+                format!("give the access log: {}", self.with(&WordEdit::AccessLog(log)))
+            }
             (Some((LogKind::W3c, log)), _) => format!(
                 "give {log} from its line #Fields: on, with c-ip, cs-method and cs-uri-stem in that line"
             ),
@@ -281,7 +295,9 @@ mod tests {
         let typed = words("-q -p pen.log 10.0.0.1:a.log 10.0.0.2:b.log [2001:db8::1]:80:c.log");
         let logs = vec![pair("10.0.0.1", "10.0.0.2"), pair("10.0.0.2", "10.0.0.1")];
         assert_eq!(
-            typed.remedy(&misfit(&[], MisfitCause::MixedUp { logs })).unwrap(),
+            typed
+                .remedy(&misfit(&[], MisfitCause::MixedUp { logs, has_several_files: false }))
+                .unwrap(),
             "try: mergelogs -q -p pen.log 10.0.0.2:a.log 10.0.0.1:b.log '[2001:db8::1]:80:c.log'"
                 .replace('\'', "")
         );
@@ -347,7 +363,10 @@ mod tests {
     fn of_a_long_command_line_only_the_change_is_shown() {
         let more = " 10.0.0.9:some/long/path/to/access.log".repeat(20);
         let typed = words(&format!("-p pen.log 10.0.0.1:a{more}"));
-        let cause = MisfitCause::MixedUp { logs: vec![pair("10.0.0.1", "10.0.0.2")] };
+        let cause = MisfitCause::MixedUp {
+            logs: vec![pair("10.0.0.1", "10.0.0.2")],
+            has_several_files: false,
+        };
         assert_eq!(typed.remedy(&misfit(&[], cause)).unwrap(), "try: mergelogs … 10.0.0.2:a …");
     }
 

@@ -154,6 +154,8 @@ impl Survey<'_> {
             match sampler.read(line, &known) {
                 Ok(sample) => {
                     log.understood += 1;
+                    log.without_time += u64::from(sample.time == Timestamp::MIN);
+                    log.without_request += u64::from(sample.request.is_empty());
                     log.span = TimeSpan::with(log.span, sample.time);
                     names.numbers(&sample.server, facts);
                 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
 
-use pen_daemon::arguments::{privacy, socket_addr, udp_port, words};
+use pen_daemon::arguments::{number, privacy, socket_addr, udp_port, words};
 use pen_daemon::error::{ActionError, chain};
 use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
@@ -73,7 +73,7 @@ pub struct CollectorArgs {
     window: Duration,
     /// Approximate memory limit for mappings and lines, in MiB
     #[arg(long, value_name = "MIB", default_value = "512",
-          value_parser = clap::value_parser!(u32).range(8..=1_048_576))]
+          value_parser = number("MiB", 8..=1_048_576))]
     memory: u32,
     /// Client to write in a line that no mapping explains: the logged one, `-`, or the server's address
     #[arg(long, value_name = "WHAT", default_value = "keep",

@@ -212,7 +212,8 @@ fn what_is_wrong_is_said_with_what_to_do() {
         (&["--server", "10.0.0.1=web1", "0"], "write web1=10.0.0.1".to_owned()),
         (&["--server", "web1:10.0.0.1", "0"], "expected NAME=ADDR or NAME=ADDR:PORT".to_owned()),
         (&["--from", "10.0.0.0/33", "0"], "expected an address or a network".to_owned()),
-        (&["--memory", "1", "0"], "1 is not in 8..=1048576".to_owned()),
+        (&["--memory", "1", "0"], "expected a number of MiB from 8 to 1048576".to_owned()),
+        (&["--memory", "512M", "0"], "without a unit".to_owned()),
         (
             &["--privacy", "key=/nonexistent", "0"],
             "make one with `head -c 32 /dev/urandom | base64 > /nonexistent`".to_owned(),

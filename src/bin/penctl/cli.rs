@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{CommandFactory as _, Parser};
+use pen_daemon::arguments::without_wrong_tip;
 
 /// Where the shipped unit has pen listen for commands.
 const USUAL_ADDRESS: &str = "/run/pen/control";
@@ -77,14 +78,6 @@ impl PenctlArgs {
         }
         Ok(self)
     }
-}
-
-/// Leaves out the tip to write an unknown option behind `--`, where it would be an address.
-fn without_wrong_tip(mut error: clap::Error) -> clap::Error {
-    if error.kind() == ErrorKind::UnknownArgument {
-        error.remove(ContextKind::Suggested);
-    }
-    error
 }
 
 fn nonzero_time(text: &str) -> Result<Duration, String> {

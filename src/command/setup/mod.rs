@@ -122,8 +122,14 @@ impl LoadedConfig {
         setup.process(args, env);
         setup.control(args, starter, env)?;
         let servers = setup.listen(args, &script, env)?;
+        let mut mistakes = Vec::new();
         for typed in &args.commands {
-            setup.option(typed.option, &typed.line, env)?;
+            if let Err(SetupError(lines)) = setup.option(typed.option, &typed.line, env) {
+                mistakes.extend(lines);
+            }
+        }
+        if !mistakes.is_empty() {
+            return Err(SetupError(mistakes));
         }
         for LocatedCommand { place, command } in &script {
             setup.carry_out(command, &place.to_string(), env)?;

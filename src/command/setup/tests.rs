@@ -100,6 +100,11 @@ fn what_is_wrong_is_said_with_its_place() {
         ("8080 web1:80:x", "", "web1:80:x: expected a number of connections as the soft limit"),
         ("-b x 8080 web1", "", "-b: blacklist: expected seconds"),
         ("-O nonsense 8080 web1", "", "-O: unknown command 'nonsense'"),
+        (
+            "-O nonsense -O dummy 8080 web1",
+            "",
+            "-O: unknown command 'nonsense': see 'help'\n-O: dummy: pen is no web server",
+        ),
         ("-O dummy 8080 web1", "", "-O: dummy: pen is no web server"),
         ("-F gone 8080 web1", "", "cannot read /home/gone: entity not found"),
         (

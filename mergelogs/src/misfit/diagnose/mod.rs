@@ -6,7 +6,7 @@
 use pen_records::misfit::is_misfit;
 
 use super::causes::{Misfit, MisfitCause};
-use super::facts::{ServerFacts, SurveyFacts, TimeSpan, ZoneShift};
+use super::facts::{MappingLogFacts, ServerFacts, SurveyFacts, TimeSpan, ZoneShift};
 use super::kinds::LogKind;
 
 /// Fewest lines that show a misfit by finding nothing.
@@ -135,6 +135,7 @@ impl MisfitCase<'_> {
         }
         self.not_named(index, server, asked)
             .or_else(|| self.other_port(server))
+            .or_else(|| self.bare_mappings(server))
             .or_else(|| self.partial_overlap(server).filter(|_| asked >= UNEXPLAINED))
             .or_else(|| {
                 let is_other = server.clients.has_one_with_share(counts.found_share());
@@ -159,8 +160,10 @@ impl MisfitCase<'_> {
             .mixed_up
             .iter()
             .filter(|&&(log, _)| self.facts.servers.get(log).is_some_and(|server| server.is_named));
+        let has_several_files =
+            pairs.clone().any(|&(log, _)| self.facts.servers[log].formats.len() > 1);
         let logs = pairs.filter_map(|&(log, server)| Some((self.name(log)?, self.name(server)?)));
-        Some(MisfitCause::MixedUp { logs: logs.collect() })
+        Some(MisfitCause::MixedUp { logs: logs.collect(), has_several_files })
     }
 
     /// Whether the mapping logs are mapping logs, with lines in them.
@@ -177,6 +180,18 @@ impl MisfitCase<'_> {
         (is_empty && asked >= FEW).then(|| MisfitCause::NoMappings {
             logs: logs.iter().map(|log| log.name.clone()).collect(),
         })
+    }
+
+    /// Whether most mappings lack what lines are found by.
+    fn bare_mappings(&self, server: &ServerFacts) -> Option<MisfitCause> {
+        let logs = &self.facts.mapping_logs;
+        let name = |log: &MappingLogFacts| log.name.clone();
+        let is_most = |count: u64, log: &MappingLogFacts| count * 2 > log.understood;
+        if let Some(log) = logs.iter().find(|log| is_most(log.without_time, log)) {
+            return Some(MisfitCause::MappingsWithoutTime { log: name(log) });
+        }
+        let log = logs.iter().find(|log| is_most(log.without_request, log))?;
+        (!server.ports.agree()).then(|| MisfitCause::MappingsWithoutRequest { log: name(log) })
     }
 
     fn access_log_as_mappings(&self) -> Option<String> {

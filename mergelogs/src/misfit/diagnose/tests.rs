@@ -133,7 +133,7 @@ fn swapped_servers_are_one_misfit() {
     let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
     let logs = vec![pair("10.0.0.1", "10.0.0.2"), pair("10.0.0.2", "10.0.0.1")];
     assert_eq!(misfits.len(), 1);
-    assert_eq!(misfits[0].cause, MisfitCause::MixedUp { logs });
+    assert_eq!(misfits[0].cause, MisfitCause::MixedUp { logs, has_several_files: false });
     assert_eq!(causes(&facts, &[counts(100, 90), counts(100, 90)]), [], "they fit after all");
 }
 
@@ -251,4 +251,44 @@ fn servers_with_one_cause_are_said_together() {
     let misfits = diagnose(&facts, &[counts(100, 0), counts(50, 0)]);
     assert_eq!(misfits.len(), 1);
     assert_eq!((misfits[0].servers.len(), misfits[0].lines, misfits[0].lost), (2, 150, 150));
+}
+
+#[test]
+fn mappings_without_requests_or_times_find_nothing() {
+    let cause = |change: &dyn Fn(&mut SurveyFacts)| {
+        let mut facts = facts(&["10.0.0.1"]);
+        change(&mut facts);
+        diagnose(&facts, &[counts(12, 0)]).first().map(|misfit| misfit.cause.clone())
+    };
+    let log = || "pen.log".to_owned();
+    assert_eq!(
+        cause(&|facts| facts.mapping_logs[0].without_request = 100),
+        Some(MisfitCause::MappingsWithoutRequest { log: log() })
+    );
+    assert_eq!(
+        cause(&|facts| facts.mapping_logs[0].without_time = 100),
+        Some(MisfitCause::MappingsWithoutTime { log: log() })
+    );
+    let with_ports = |facts: &mut SurveyFacts| {
+        facts.mapping_logs[0].without_request = 100;
+        facts.servers[0].ports.lines = vec![vec![40_100]; 12];
+        facts.servers[0].ports.mappings.insert(40_100);
+    };
+    assert_eq!(cause(&with_ports), None);
+    assert_eq!(cause(&|facts| facts.mapping_logs[0].without_request = 40), None);
+}
+
+#[test]
+fn a_server_with_several_files_is_mixed_up_in_some_of_them() {
+    let mut facts = facts(&["10.0.0.1", "10.0.0.2"]);
+    for log in 0..2 {
+        lines(&mut facts.exact, log);
+        mappings(&mut facts.exact, log, 1 - log);
+    }
+    let format = |name: &str| (name.to_owned(), "combined".to_owned());
+    facts.servers[0].formats = vec![format("a.log"), format("b.log")];
+    let misfits = diagnose(&facts, &[counts(100, 0); 2]);
+    let is_several =
+        |cause: &MisfitCause| matches!(cause, MisfitCause::MixedUp { has_several_files: true, .. });
+    assert!(misfits.iter().any(|misfit| is_several(&misfit.cause)), "{misfits:?}");
 }
