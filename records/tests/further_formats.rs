@@ -46,9 +46,7 @@ fn client_and_request_are_found_without_a_format() {
         format!(
             r#"{{"@timestamp":"{stamp}Z","source.ip":"10.0.0.9","http.request.method":"GET","url.original":"/p?x=7","http.version":"1.1"}}"#
         ),
-        format!(
-            r#"{{"started_at":1795390720250,"client_ip":"10.0.0.9","request":{{"method":"GET","uri":"/p?x=7"}},"proto":"HTTP/1.1"}}"#
-        ),
+        r#"{"started_at":1795390720250,"client_ip":"10.0.0.9","request":{"method":"GET","uri":"/p?x=7"},"proto":"HTTP/1.1"}"#.to_owned(),
         format!(
             r#"{{"version":"1.1","host":"web1","short_message":"10.0.0.9 - - {TIME} \"{REQUEST}\" 200 271","timestamp":1795390720.5}}"#
         ),

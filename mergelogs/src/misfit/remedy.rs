@@ -109,10 +109,7 @@ impl TypedWords {
             (Some((LogKind::Mappings, log)), Some(other)) => {
                 self.try_with(&WordEdit::Exchange(log, other))
             }
-            (Some((LogKind::Mappings, log)), None) => {
-                format!("give the access log: {}", self.with(&WordEdit::AccessLog(log)))
-            }
-            (Some((LogKind::Binary | LogKind::ErrorLog, log)), _) => {
+            (Some((LogKind::Mappings | LogKind::Binary | LogKind::ErrorLog, log)), _) => {
                 format!("give the access log: {}", self.with(&WordEdit::AccessLog(log)))
             }
             (Some((LogKind::W3c, log)), _) => format!(

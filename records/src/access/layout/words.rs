@@ -99,7 +99,7 @@ impl<'a> HeadWords<'a> {
     pub(super) fn address_behind(&self) -> Option<&'a [u8]> {
         let behind = memchr::memrchr(b'"', self.body).map_or(0, |quote| quote + 1);
         let rest = self.body.get(behind.max(self.end)..)?;
-        let mut words = rest.split(|byte| byte.is_ascii_whitespace());
+        let mut words = rest.split(u8::is_ascii_whitespace);
         let word = words.find(|word| !word.is_empty() && is_address(word))?;
         Some(&word[..without_port(word, (0, word.len())).0])
     }
