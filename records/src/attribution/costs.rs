@@ -781,6 +781,13 @@ pub(crate) const SENDER_EXPLAINED: u16 = 8;
 /// Lines of a sender at which both its counts are halved.
 pub(crate) const SENDER_FADE_AT: u16 = 1_000;
 
+/// Pairs of a log and a balancer's address remembered for each server.
+pub(crate) const BALANCERS: usize = 16;
+
+/// Lines with a port and a request of a balancer's connections that name another address one after the other, before
+/// addresses are known to be translated on the way. By chance one of a hundred such ports has the line's request.
+pub(crate) const BALANCER_TRANSLATED: u8 = 8;
+
 /// Lines after which records of other balancers are no longer expected by surprise.
 pub(crate) const CUTS_UNDECIDED: u64 = 4_096;
 

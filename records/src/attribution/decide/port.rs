@@ -32,7 +32,7 @@ pub(super) struct PortCandidate {
     /// How long before the connection's opening the line was logged, in microseconds beyond its stamp's resolution.
     pub(super) early: i64,
     /// Whether the line names the connection's balancer.
-    named: bool,
+    pub(super) named: bool,
     /// Whether lines of all requests of the connection have come.
     exhausted: bool,
 }
@@ -192,8 +192,10 @@ fn decide(
     let mut found: [Option<PortCandidate>; costs::PORT_CONNECTIONS] =
         [None; costs::PORT_CONNECTIONS];
     let mut count = 0_u32;
+    let balancers = &mut learnt.servers[line.server as usize].named_balancers;
     for (connection, place) in memory.connections.of_port(line.server, port).zip(&mut found) {
-        *place = candidate(memory, line, logged, connection, group);
+        *place = candidate(memory, line, logged, connection, group)
+            .filter(|it| !stranger::names_another(memory, balancers, it, logged));
         count += u32::from(place.is_some());
     }
     // The oldest first: of equals the first is taken, and its lines come first, too.

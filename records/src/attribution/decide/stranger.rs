@@ -1,11 +1,12 @@
 //! Whether a line that names a port of our balancer is of another balancer, whose port it was at that time.
 //!
 //! Such a balancer has no records. Its lines are known where they contradict the connection: by the request, by the time,
-//! by the response. What contradicts nothing may still be a find by chance.
+//! by the response, by the balancer's address. What contradicts nothing may still be a find by chance.
 
 use super::port::PortCandidate;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
+use crate::attribution::learnt::named_balancers::NamedBalancers;
 use crate::attribution::learnt::ports::PortEvidence;
 use crate::attribution::line::{HeldLine, LoggedLine, low};
 use crate::attribution::memory::Memory;
@@ -15,6 +16,26 @@ use crate::hash::mix;
 pub(super) fn copy_hash(memory: &Memory, line: &HeldLine, logged: &LoggedLine) -> u32 {
     let second = line.time.as_micros().div_euclid(1_000_000);
     low(mix(memory.request_hash(logged).into(), second.unsigned_abs()))
+}
+
+/// Whether the line names another balancer than the connection's, although lines name that one. Lines that name the
+/// connection's teach it.
+pub(super) fn names_another(
+    memory: &Memory,
+    balancers: &mut NamedBalancers,
+    it: &PortCandidate,
+    logged: &LoggedLine,
+) -> bool {
+    let connection = memory.connections.get(it.connection);
+    let (Some(balancer), Some(_)) = (connection.balancer, logged.sender) else { return false };
+    if it.named {
+        balancers.named(logged.origin, balancer);
+        return false;
+    }
+    if it.mapping.is_some() {
+        balancers.named_another(logged.origin, balancer);
+    }
+    balancers.is_named(logged.origin, balancer)
 }
 
 /// Whether all requests of the connection are known, and the line's is none of them. A copy of a line has its request

@@ -4,6 +4,7 @@
 //! - `user_agents`: which User-Agents a client has.
 //! - `places`: how many places lines are off, where stamps are coarse.
 //! - `end_order`: whether a server logs exchanges in the order in which they end.
+//! - `named_balancers`: whether lines name the addresses that records have for their balancer.
 //! - `senders`: which client fields of lines name a host that comes past the balancer.
 //! - `agreement`: how often logged status and size are those that the balancer saw.
 //! - `calibration`: how often doubtful single-candidate matches prove right.
@@ -30,6 +31,7 @@ pub(crate) mod hosts;
 pub(crate) mod left_over;
 pub(crate) mod logged_end;
 pub(crate) mod loss;
+pub(crate) mod named_balancers;
 pub(crate) mod orphans;
 pub(crate) mod places;
 pub(crate) mod ports;

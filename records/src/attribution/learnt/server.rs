@@ -10,6 +10,7 @@ use super::flows::FlowCounts;
 use super::hosts::ServerHosts;
 use super::left_over::LeftOverCounts;
 use super::logged_end::LoggedEnd;
+use super::named_balancers::NamedBalancers;
 use super::orphans::OrphanClasses;
 use super::places::PlaceOrder;
 use super::ports::PortEvidence;
@@ -37,6 +38,7 @@ pub(crate) struct LearntServer {
     /// How many places lines are off.
     pub(crate) places: PlaceOrder,
     pub(crate) senders: ServerSenders,
+    pub(crate) named_balancers: NamedBalancers,
     pub(crate) fallback: AgentFallback,
     pub(crate) agreement: ResponseAgreement,
     pub(crate) calibration: Calibration,
@@ -80,6 +82,7 @@ impl LearntServer {
             is_coarse: false,
             places: PlaceOrder::new(),
             senders: ServerSenders::default(),
+            named_balancers: NamedBalancers::default(),
             fallback: AgentFallback::new(),
             agreement: ResponseAgreement::new(),
             calibration: Calibration::new(),

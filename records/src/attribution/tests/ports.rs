@@ -323,3 +323,38 @@ fn a_port_that_no_record_names_changes_no_client() {
     };
     assert_eq!(run(true), run(false));
 }
+
+#[test]
+fn a_line_of_another_address_than_the_balancers_is_not_of_its_port() {
+    let mut site = Site::default();
+    for number in 0..200 {
+        let at = number * SECOND / 20;
+        site.visit(at, connection_of(number), "/a", OK);
+        // A balancer without records uses the same ports at the same time.
+        for (name, url, later) in [("10.0.0.8", "/b", 1_400), ("10.0.0.9", "/a", 1_500)] {
+            let line = site.asked(at + later, url, OK, Some(port_of(number)));
+            let sender = Some(text_hash(name.as_bytes()));
+            site.put(at + later, LoggedLine { sender, ..line });
+        }
+    }
+    let out = site.out(1_000 * SECOND);
+    for (number, pair) in (0..200).zip(out.chunks(2)).skip(1) {
+        assert_eq!(pair[0].1, Certainty::Unmatched, "{number}");
+        assert_eq!(pair[1], (client_of(number), EXACT.0, EXACT.1), "{number}");
+    }
+}
+
+#[test]
+fn where_lines_name_a_gateway_ports_are_keys_all_the_same() {
+    let mut site = Site::default();
+    for number in 0..200 {
+        let at = number * SECOND / 20;
+        site.visit(at, connection_of(number), "/a", OK);
+        let line = site.asked(at + 1_500, "/a", OK, Some(port_of(number)));
+        // Later the network translates addresses.
+        let name = if number < 40 { "10.0.0.9" } else { "172.17.0.1" };
+        site.put(at + 1_500, LoggedLine { sender: Some(text_hash(name.as_bytes())), ..line });
+    }
+    let exact = site.out(1_000 * SECOND).iter().filter(|it| it.1 == Certainty::Exact).count();
+    assert_eq!(exact, 200 - 7);
+}
