@@ -28,8 +28,10 @@ const FREQUENT: usize = 8;
 const NEXT: usize = 16;
 /// Requests in a second with which the number of all that come at a time is known.
 const BUSY: f64 = 40.0;
-/// The least part of the usual number of all requests: where there are fewer, a log begins or ends.
-const LEAST_OF_ALL: f64 = 0.9;
+/// The least part of the usual number of all requests that is allowed for: a site gets busier and quieter.
+const LEAST_OF_ALL: f64 = 0.3;
+/// So much of the times that a center explains is as good as all: most of the others are those of slow requests.
+const COVERED: f64 = 0.75;
 /// Ranges of differences that are not equally likely.
 const RANGES: usize = 6;
 /// Their bounds in microseconds from the center on, and how many of a second's differences are in each, where
@@ -75,6 +77,8 @@ struct AllTimes {
     lines: Vec<i64>,
     /// Mappings in a second.
     rate: f64,
+    /// The times from the first mapping to the last.
+    span: (i64, i64),
 }
 
 /// The times of one request.
@@ -112,7 +116,7 @@ impl GainTimes {
             Some(RequestTimes { mappings: it.mappings.clone(), lines, rate, weight })
         });
         let series: Vec<_> = series.collect();
-        let all = AllTimes::new(&series);
+        let all = AllTimes::new(&series, window);
         Self { series, window, all }
     }
 
@@ -183,7 +187,7 @@ impl GainTimes {
 
 impl AllTimes {
     /// `None` where so few requests come that their number at a time says little.
-    fn new(series: &[RequestTimes]) -> Option<Self> {
+    fn new(series: &[RequestTimes], window: Window) -> Option<Self> {
         let rate: f64 = series.iter().map(|it| it.rate).sum();
         if rate < BUSY {
             return None;
@@ -195,13 +199,20 @@ impl AllTimes {
             series.iter().flat_map(|it| it.lines.iter().map(|(time, _)| *time)).collect();
         lines.sort_unstable();
         lines.dedup();
-        Some(Self { mappings, lines, rate })
+        // A stamp stands for its whole second.
+        let half = if window.is_coarse() { SECOND / 2 } else { 0 };
+        let span = (mappings.first()? - half, mappings.last()? + half);
+        Some(Self { mappings, lines, rate, span })
     }
 
-    /// Returns for each line's time how much more often than usual requests come at the times that a center explains.
+    /// Returns for each line's time how much more often than usual requests come at the times that a center explains: the
+    /// more, the less a request says that comes then. Of times before the mappings begin or after they end nothing does.
     fn more_than_usual(&self, kernel: Kernel) -> Vec<(i64, f64)> {
         let mut found = FoundMappings::new(&self.mappings, kernel);
-        let more = |time: i64| ((found.at(time) + BUSY) / (self.rate + BUSY)).max(LEAST_OF_ALL);
+        let more = |time: i64| {
+            let more = (found.at(time) + BUSY) / (self.rate + BUSY);
+            more.max(LEAST_OF_ALL) / self.covered(kernel, time)
+        };
         self.lines
             .iter()
             .copied()
@@ -209,6 +220,22 @@ impl AllTimes {
             .zip(&self.lines)
             .map(|(more, at)| (*at, more))
             .collect()
+    }
+
+    /// Returns how much of the times that a center explains is covered by the mappings.
+    fn covered(&self, (bounds, chances): Kernel, time: i64) -> f64 {
+        let (first, last) = self.span;
+        if time - bounds[RANGES] >= first && time - bounds[0] <= last {
+            return 1.0;
+        }
+        let length = |from: i64, to: i64| signed((to - from).max(0));
+        let (mut covered, mut all) = (0.0, 0.0);
+        for (range, chance) in bounds.windows(2).zip(chances) {
+            let (from, to) = (time - range[1], time - range[0]);
+            covered += length(from.max(first), to.min(last)) * chance;
+            all += length(from, to) * chance;
+        }
+        (covered / all / COVERED).min(1.0)
     }
 }
 
