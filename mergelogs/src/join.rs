@@ -17,7 +17,7 @@ use pen_records::merge::MergeHeads;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::{Resolution, Timestamp};
 
-use crate::clocks::SetBackLog;
+use crate::clocks::CorrectedMappings;
 use crate::config::{InputOrigin, MergeConfig};
 use crate::error::MergeError;
 use crate::input::heads::InputHead;
@@ -112,6 +112,8 @@ struct OpenMappingLog {
     state: InputState<ReaderHandle<MappingBatch, Vec<MappingEvent>>>,
     records: Vec<MappingEvent>,
     at: usize,
+    /// If there are logs of several balancers.
+    places: Option<SecondPlaces>,
 }
 
 /// The inputs and settings of a merge.
@@ -126,8 +128,10 @@ pub(crate) struct JoinSetup<'a> {
     pub(crate) tracks: Vec<Option<Arc<ClockTrack>>>,
     /// By server: whether pairs of its lines and mappings would be chance.
     pub(crate) unknown: &'a [bool],
-    /// Mapping logs whose clock was set back.
-    pub(crate) set_back: &'a [SetBackLog],
+    /// Mapping logs whose clock was set back, or is not the first balancer's.
+    pub(crate) corrected: &'a [CorrectedMappings],
+    /// How many balancers wrote mapping logs at the same time.
+    pub(crate) balancers: usize,
     pub(crate) logs: Vec<(usize, InputHead)>,
     pub(crate) mappings: Vec<InputHead>,
 }
@@ -141,10 +145,9 @@ impl JoinSetup<'_> {
             .any(|(other, head)| head.lacks_protocol && self.config.servers[*other].addr() == addr)
     }
 
-    /// Returns where a mapping log's clock was set back.
-    fn set_back(&self, origin: &InputOrigin) -> Option<Arc<ClockTrack>> {
-        let found = self.set_back.iter().find(|log| log.origin == *origin);
-        found.map(|log| Arc::clone(&log.track))
+    /// Returns the correction of a mapping log's times.
+    fn correction_of(&self, origin: &InputOrigin) -> Option<&CorrectedMappings> {
+        self.corrected.iter().find(|log| log.origin == *origin)
     }
 }
 
@@ -265,8 +268,9 @@ impl<'a> MergeJoin<'a> {
         }
         let (mut mapping_logs, mut mapping_heads) = (Vec::new(), MergeHeads::new());
         for head in std::mem::take(&mut setup.mappings) {
+            let ahead = setup.correction_of(&head.origin).map_or(0, CorrectedMappings::ahead);
             for pass in 0..passes.count() {
-                let first = head.first_time.offset_by(passes.base(pass));
+                let first = head.first_time.offset_by(passes.base(pass) - ahead);
                 mapping_heads.add(mapping_logs.len(), first);
                 starts.push(first);
                 mapping_logs.push(OpenMappingLog {
@@ -275,6 +279,7 @@ impl<'a> MergeJoin<'a> {
                     state: InputState::Waiting,
                     records: Vec::new(),
                     at: 0,
+                    places: (setup.balancers > 1).then(SecondPlaces::new),
                 });
             }
         }
@@ -489,9 +494,15 @@ impl<'a> MergeJoin<'a> {
             log.at += 1;
             // With the same time again, the log stays the first.
             if let Some(next) = log.records.get(log.at)
-                && next.time != time
+                && (next.time != time || log.places.is_some())
             {
-                self.mapping_heads.advance_first(next.time);
+                let next = match &mut log.places {
+                    Some(places) => {
+                        places.place_record(&log.records[log.at..]).unwrap_or(next.time)
+                    }
+                    None => next.time,
+                };
+                self.mapping_heads.advance_first(next);
             }
             taken += 1;
             if taken.is_multiple_of(1 << 12) {
@@ -510,7 +521,7 @@ impl<'a> MergeJoin<'a> {
                 origin: log.origin.clone(),
                 servers: Arc::clone(&self.servers),
                 third_party: self.setup.config.third_party.clone(),
-                track: self.setup.set_back(&log.origin),
+                track: self.setup.correction_of(&log.origin).map(|it| Arc::clone(&it.track)),
                 pass: log.pass,
                 extended: self.extended,
                 shares: self.setup.shares.clone(),
@@ -530,7 +541,8 @@ impl<'a> MergeJoin<'a> {
         let batch = receive(&reader.batches, &self.setup.signal, &log.origin)?;
         (log.records, log.at) = (batch.records, 0);
         if let Some(first) = log.records.first() {
-            self.mapping_heads.advance_first(first.time);
+            let placed = log.places.as_mut().and_then(|places| places.place_record(&log.records));
+            self.mapping_heads.advance_first(placed.unwrap_or(first.time));
         }
         if let Some(end) = batch.end {
             log.state = InputState::Ended;

@@ -111,7 +111,8 @@ fn run(config: &mut MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, Merg
         ahead: &ahead,
         tracks: clocks.tracks.clone(),
         unknown: &clocks.unknown,
-        set_back: &clocks.set_back,
+        corrected: &clocks.corrected,
+        balancers: clocks.balancers,
         logs: logs.clone(),
         mappings: mappings.clone(),
     };

@@ -1,9 +1,10 @@
-//! The places of a log's lines within their seconds.
+//! The places of a log's lines or records within their seconds.
 //!
-//! A web server may write several logs. If their stamps are whole seconds, lines of one second are in order in each log,
+//! A web server may write several logs, and several balancers may each write one. If their stamps are whole seconds, lines of one second are in order in each log,
 //! but nothing says how the logs' lines lie between each other. Lines come about evenly: each is taken to be as far into
 //! its second as it is among the lines of that second in its log.
 
+use pen_records::attribution::MappingEvent;
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::input::reader::ParsedLine;
@@ -35,12 +36,27 @@ impl SecondPlaces {
     /// Returns the time by which a line is merged with other logs. `next` begins with this line, and each line is asked
     /// about once, in order.
     pub(crate) fn place(&mut self, next: &[ParsedLine]) -> Option<Timestamp> {
-        let ParsedLine { line, .. } = next.first()?;
-        if line.resolution != Resolution::Second {
-            return Some(line.time);
+        let is_late = next.first()?.line.user_agent.is_none();
+        self.place_of(next, |it| (it.line.time, it.line.resolution), (is_late, LATER))
+    }
+
+    /// Returns the time by which a record is merged with other mapping logs, likewise.
+    pub(crate) fn place_record(&mut self, next: &[MappingEvent]) -> Option<Timestamp> {
+        self.place_of(next, |it| (it.time, it.resolution), (false, 0))
+    }
+
+    fn place_of<T>(
+        &mut self,
+        next: &[T],
+        stamp: impl Fn(&T) -> (Timestamp, Resolution),
+        (is_late, later): (bool, i64),
+    ) -> Option<Timestamp> {
+        let (time, resolution) = stamp(next.first()?);
+        if resolution != Resolution::Second {
+            return Some(time);
         }
-        if line.time != self.second {
-            let same = next.partition_point(|it| it.line.time <= line.time);
+        if time != self.second {
+            let same = next.partition_point(|it| stamp(it).0 <= time);
             let lines = i64::try_from(same).unwrap_or(i64::MAX);
             // The rest of the second may come with the next lines that are read.
             let is_whole = same < next.len();
@@ -49,14 +65,14 @@ impl SecondPlaces {
             }
             let count = if is_whole { lines } else { lines.max(self.usual) };
             let count = count.max(1);
-            self.later = LATER * SECOND / count.isqrt() / 10;
-            (self.second, self.passed) = (line.time, 0);
+            self.later = later * SECOND / count.isqrt() / 10;
+            (self.second, self.passed) = (time, 0);
             self.apart = (SECOND - self.later) / count;
         }
-        let late = if line.user_agent.is_none() { self.later } else { 0 };
+        let late = if is_late { self.later } else { 0 };
         let into = (late + self.passed * self.apart).min(SECOND - 1);
         self.passed += 1;
-        Some(line.time.offset_by(into))
+        Some(time.offset_by(into))
     }
 }
 

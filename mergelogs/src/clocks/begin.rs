@@ -6,9 +6,11 @@
 use std::ops::ControlFlow;
 
 use pen_records::access::Parser;
-use pen_records::attribution::{LoggedLine, ServerIndex};
+use pen_records::attribution::{LoggedLine, MappingEvent, ServerIndex};
+use pen_records::clocks::ClockOffset;
 use pen_records::time::Timestamp;
 
+use super::balancers::BalancerLogs;
 use super::evidence::{MappingSamples, ServerSamples, line_keys};
 use super::scan::{MappingScan, WantedServers};
 use super::walk::walk;
@@ -57,14 +59,15 @@ struct ClockSide {
 /// Compares all clocks. Inputs that can be read only once are skipped.
 pub(super) fn compare(
     config: &MergeConfig,
-    mappings: &[InputHead],
+    balancers: &[BalancerLogs<'_>],
     logs: &[(usize, InputHead)],
 ) -> Vec<ArchiveClock> {
-    let mappings = begun(mappings.iter());
-    let Some(first_mapping) = mappings.first().map(|head| head.first_time) else {
+    let firsts = balancers.iter().filter_map(|it| Some((it.heads.first()?.first_time, it.ahead)));
+    let Some(first_mapping) = firsts.map(|(time, ahead)| time.offset_by(-ahead)).min() else {
         return vec![ArchiveClock::default(); config.servers.len()];
     };
-    let (servers, by_target) = (named(config), by_target(&mappings, logs));
+    let heads: Vec<_> = balancers.iter().flat_map(|it| it.heads.iter().copied()).collect();
+    let (servers, by_target) = (named(config), by_target(&heads, logs));
     let most = (LINES / config.servers.len().max(1)).clamp(LINES_EACH.0, LINES_EACH.1);
     let mut sides: Vec<ClockSide> = Vec::new();
     // A few lines mostly suffice, and a clock that drifts does so less.
@@ -74,7 +77,7 @@ pub(super) fn compare(
             sample_lines(config, logs, (first_mapping, by_target), lines, &mut sides);
         }
         let scan = || MappingScan::new(&config.third_party, &servers, by_target);
-        sample_mappings(&mappings, scan, &mut sides, reach);
+        sample_mappings(balancers, scan, &mut sides, reach);
         settle(&mut sides, lines < most);
     }
     let clock = |side: &ClockSide| side.clock.or(side.rough).unwrap_or_default();
@@ -158,8 +161,8 @@ fn settle(sides: &mut [ClockSide], has_more: bool) {
         if offset.votes == 0 {
             continue;
         }
-        let (ahead, within, votes) = (offset.ahead, offset.within, offset.votes);
-        let clock = ArchiveClock { ahead, within, votes };
+        let ClockOffset { ahead, within, votes, center, .. } = offset;
+        let clock = ArchiveClock { ahead, within, votes, center };
         let clock = side.rough.filter(|rough| rough.within < within).unwrap_or(clock);
         let is_brief = side.lines.is_coarse() && side.end.micros_since(side.start) < BRIEF;
         let is_rough = is_brief || (clock.within > ROUGH && !mappings.is_coarse());
@@ -169,7 +172,7 @@ fn settle(sides: &mut [ClockSide], has_more: bool) {
 
 /// Samples the mappings of servers without an offset yet: only requests found in their lines.
 fn sample_mappings<'a>(
-    mappings: &[&InputHead],
+    balancers: &[BalancerLogs<'_>],
     scan: impl Fn() -> MappingScan<'a>,
     sides: &mut [ClockSide],
     reach: SearchReach,
@@ -195,17 +198,24 @@ fn sample_mappings<'a>(
         for side in sides.iter_mut().filter(|side| shares(side)) {
             side.mappings.iter_mut().for_each(|mappings| mappings.cover(covered));
         }
-        let mut scan = scan();
-        let parse = |line: &[u8]| scan.parse(line, WantedServers::All);
-        walk(mappings, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
-            if let Some(record) = record
-                && let Some(side) = sides.get_mut(record.server.0 as usize)
-                && shares(side)
-                && let Some(mappings) = &mut side.mappings
-            {
-                mappings.add(&record, &side.lines);
-            }
-            if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
+        for BalancerLogs { heads, ahead, .. } in balancers {
+            let mut scan = scan();
+            let parse = |line: &[u8]| {
+                let (time, record) = scan.parse(line, WantedServers::All)?;
+                let record =
+                    record.map(|it| MappingEvent { time: it.time.offset_by(-ahead), ..it });
+                Some((time.offset_by(-ahead), record))
+            };
+            walk(heads, start.offset_by(-reach.before), reach.bytes, parse, |time, record| {
+                if let Some(record) = record
+                    && let Some(side) = sides.get_mut(record.server.0 as usize)
+                    && shares(side)
+                    && let Some(mappings) = &mut side.mappings
+                {
+                    mappings.add(&record, &side.lines);
+                }
+                if time > until { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            });
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! [`begin`] compares both logs where both have begun. [`mod@follow`] goes on from there and follows the clock along
 //! each log. The merge gets a constant difference for each server, and for logs whose clock drifts or is set a track.
 
+mod balancers;
 mod begin;
 mod beside;
 mod evidence;
@@ -22,6 +23,7 @@ use pen_records::attribution::{FingerprintCuts, ServerIndex};
 use pen_records::clocks::{ClockKnot, ClockPiece, ClockTrack, pieces, whole_seconds};
 use pen_records::time::Timestamp;
 
+use self::balancers::BalancerLogs;
 use self::follow::{FollowedLog, LogFollower};
 use self::scan::{MappingScan, MappingTexts};
 use self::texts::SeekableText;
@@ -61,6 +63,8 @@ pub(crate) struct ArchiveClock {
     pub(crate) within: i64,
     /// Number of requests that support the offset; 0 if unknown.
     pub(crate) votes: u32,
+    /// The offset before it was rounded to whole seconds, if it was.
+    pub(crate) center: i64,
 }
 
 impl ArchiveClock {
@@ -148,16 +152,25 @@ pub(crate) struct ArchiveClocks {
     pub(crate) pieces: Vec<Vec<ClockPiece>>,
     /// By server: whether no difference of clocks puts its lines and its mappings together, so that pairs would be chance.
     pub(crate) unknown: Vec<bool>,
-    /// Mapping logs whose clock was set back.
-    pub(crate) set_back: Vec<SetBackLog>,
+    /// Mapping logs whose clock was set back, or is not the first balancer's.
+    pub(crate) corrected: Vec<CorrectedMappings>,
+    /// How many balancers wrote mapping logs at the same time.
+    pub(crate) balancers: usize,
 }
 
-/// A mapping log whose clock was set back.
-pub(crate) struct SetBackLog {
+/// A mapping log whose clock was set back, or is not the first balancer's.
+pub(crate) struct CorrectedMappings {
     pub(crate) origin: InputOrigin,
-    /// Where, and by how much: the first knot is the beginning.
+    /// How far its clock is ahead of the first balancer's, from where on: the first knot is the beginning.
     pub(crate) knots: Vec<ClockKnot>,
     pub(crate) track: Arc<ClockTrack>,
+}
+
+impl CorrectedMappings {
+    /// How far its clock is ahead at the beginning, in microseconds.
+    pub(crate) fn ahead(&self) -> i64 {
+        self.knots.first().map_or(0, |knot| knot.ahead)
+    }
 }
 
 /// Compares all clocks. Inputs that can be read only once are skipped.
@@ -166,35 +179,41 @@ pub(crate) fn compare(
     mappings: &[InputHead],
     logs: &[(usize, InputHead)],
 ) -> ArchiveClocks {
-    let servers = begin::compare(config, mappings, logs);
+    let mappings = begun(mappings.iter());
+    let names = named(config);
+    let heads = mappings.iter().copied().chain(logs.iter().map(|(_, head)| head));
+    let packed = heads.filter(|head| head.repeatable && archive::is_packed(&head.origin)).count();
+    let held = (HELD / packed.max(1)).clamp(HELD_EACH.0, HELD_EACH.1);
+    let scan = MappingScan::new(&config.third_party, &names, by_target(&mappings, logs));
+    let mut texts = MappingTexts::open(&mappings, scan, held);
+    let mut balancers = BalancerLogs::tell_apart(&mappings, |origin| texts.last_time(origin));
+    let begin = |logs_of: &[BalancerLogs<'_>]| begin::compare(config, logs_of, logs);
+    BalancerLogs::compare_clocks(&mut balancers, |one| begin(std::slice::from_ref(one)));
+    for logs in &balancers {
+        texts.correct(&logs.heads, logs.ahead);
+    }
+    let servers = begin(&balancers);
     let mut clocks = ArchiveClocks {
         tracks: vec![None; logs.len()],
         pieces: vec![Vec::new(); servers.len()],
         unknown: vec![false; servers.len()],
-        set_back: Vec::new(),
+        corrected: texts.corrected(),
+        balancers: balancers.len(),
         servers,
     };
-    let mappings = begun(mappings.iter());
     if !mappings.is_empty() {
-        follow(config, &mappings, logs, &mut clocks);
+        follow(config, &mut texts, (logs, held), &mut clocks);
     }
     clocks
 }
 
-/// Follows the clock of each log.
+/// Follows the clock of each log, of which `held` bytes are held if it is compressed.
 fn follow(
     config: &MergeConfig,
-    mappings: &[&InputHead],
-    logs: &[(usize, InputHead)],
+    texts: &mut MappingTexts<'_>,
+    (logs, held): (&[(usize, InputHead)], usize),
     clocks: &mut ArchiveClocks,
 ) {
-    let servers = named(config);
-    let heads = mappings.iter().copied().chain(logs.iter().map(|(_, head)| head));
-    let packed = heads.filter(|head| head.repeatable && archive::is_packed(&head.origin)).count();
-    let held = (HELD / packed.max(1)).clamp(HELD_EACH.0, HELD_EACH.1);
-    let scan = MappingScan::new(&config.third_party, &servers, by_target(mappings, logs));
-    let mut texts = MappingTexts::open(mappings, scan, held);
-    clocks.set_back = texts.set_back();
     let most = (SLICES / logs.len().max(1) as u64).max(1);
     for first in (0..config.servers.len()).filter(|&index| machine(config, index) == index) {
         let mut clock = MachineClock::new(clocks.servers[first]);
@@ -205,7 +224,7 @@ fn follow(
             // The merge reports what cannot be opened.
             let Ok(text) = SeekableText::open(&head.origin, held) else { continue };
             let at = (&config.servers[*server], first);
-            let mut follower = LogFollower::new(&text, &mut texts, at, &clock.known());
+            let mut follower = LogFollower::new(&text, texts, at, &clock.known());
             if !clock.is_known
                 && let Some(zone) = follower.find_zone()
             {
@@ -256,7 +275,7 @@ impl MachineClock {
         let is_other = is_coarse && (ahead - self.begun.ahead).abs() > SECOND;
         if self.begun.votes == 0 || (is_other && self.reference.is_none()) {
             let votes = u32::try_from(knots.len()).unwrap_or(u32::MAX).max(self.begun.votes);
-            self.begun = ArchiveClock { ahead, within: SECOND, votes };
+            self.begun = ArchiveClock { ahead, within: SECOND, votes, center: ahead };
         }
         let begun = self.begun;
         let reference = *self.reference.get_or_insert_with(|| {

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use pen_records::attribution::{BalancerHashes, MappingEvent, ServerIndex};
-use pen_records::clocks::{ClockKnot, ClockTrack};
+use pen_records::clocks::{ClockKnot, ClockTrack, KnotKind};
 use pen_records::mapping::classic::FileReader;
 use pen_records::mapping::{self, Mapping, RequestText};
 use pen_records::request::{Cut, Fingerprint, without_protocol};
 use pen_records::time::Timestamp;
 
 use super::texts::SeekableText;
-use super::{SetBackLog, set_back};
+use super::{CorrectedMappings, set_back};
 use crate::config::InputOrigin;
 use crate::input::heads::InputHead;
 use crate::input::reader::cut_short;
@@ -147,7 +147,7 @@ impl<'a> MappingScan<'a> {
     }
 }
 
-/// Returns how far a log's clock is behind at a line, since it was set back.
+/// Returns how far a log's clock is behind the first balancer's at a line.
 fn behind(track: Option<&ClockTrack>, at: u64) -> i64 {
     track.map_or(0, |track| -track.cursor().next(at, Timestamp::MIN).0)
 }
@@ -165,7 +165,7 @@ struct MappingText {
     first: Timestamp,
     last: Timestamp,
     text: SeekableText,
-    /// Where the log's clock was set back.
+    /// How far the log's clock is ahead of the first balancer's, and where it was set back.
     knots: Vec<ClockKnot>,
     track: Option<Arc<ClockTrack>>,
 }
@@ -188,10 +188,31 @@ impl<'a> MappingTexts<'a> {
         Self { texts, scan, by_target }
     }
 
-    /// Returns the logs whose clock was set back.
-    pub(super) fn set_back(&self) -> Vec<SetBackLog> {
-        let set_back = self.texts.iter().filter_map(|text| Some((text, text.track.clone()?)));
-        let logs = set_back.map(|(MappingText { origin, knots, .. }, track)| SetBackLog {
+    /// Returns the last time of a log, as far as is known.
+    pub(super) fn last_time(&self, origin: &InputOrigin) -> Timestamp {
+        let found = self.texts.iter().find(|text| text.origin == *origin);
+        found.map_or(Timestamp::MAX, |text| text.last)
+    }
+
+    /// Corrects the times of logs whose clock is ahead of the first balancer's, by so many microseconds.
+    pub(super) fn correct(&mut self, heads: &[&InputHead], ahead: i64) {
+        let is_meant = |it: &&mut MappingText| heads.iter().any(|head| head.origin == it.origin);
+        for text in self.texts.iter_mut().filter(is_meant).filter(|_| ahead != 0) {
+            if text.knots.is_empty() {
+                let (time, since) = (text.first, KnotKind::Drift);
+                text.knots.push(ClockKnot { byte: 0, time, ahead: 0, since });
+            }
+            text.knots.iter_mut().for_each(|knot| knot.ahead += ahead);
+            text.track = Some(Arc::new(ClockTrack::new(&text.knots, 1)));
+            text.first = text.first.offset_by(-ahead);
+            text.last = text.last.offset_by(-ahead);
+        }
+    }
+
+    /// Returns the logs whose clock was set back, or is not the first balancer's.
+    pub(super) fn corrected(&self) -> Vec<CorrectedMappings> {
+        let corrected = self.texts.iter().filter_map(|text| Some((text, text.track.clone()?)));
+        let logs = corrected.map(|(MappingText { origin, knots, .. }, track)| CorrectedMappings {
             origin: origin.clone(),
             knots: knots.clone(),
             track,

@@ -27,7 +27,7 @@ impl LogFollower<'_, '_> {
                 let zone = nearest_zone(ahead);
                 let is_zone = within < SECOND / 2 && (ahead - zone).abs() <= within;
                 let ahead = if is_zone { zone } else { ahead };
-                Some((ArchiveClock { ahead, within, votes }, slice.is_brief()))
+                Some((ArchiveClock { ahead, within, votes, center: ahead }, slice.is_brief()))
             });
             zone = found.map(|(zone, _)| zone).or(zone);
             if is_whole || found.is_some_and(|(_, is_brief)| !is_brief) {
@@ -49,7 +49,8 @@ impl LogFollower<'_, '_> {
             let ahead = if is_coarse { whole_seconds(found.center) } else { found.center };
             let is_short = slice.last - slice.first < SHORT && ahead.abs() <= SECOND;
             let ahead = if is_short { 0 } else { ahead };
-            return Some(ArchiveClock { ahead, within: found.within, votes: found.lines });
+            let (within, votes) = (found.within, found.lines);
+            return Some(ArchiveClock { ahead, within, votes, center: ahead });
         }
         self.is_lost =
             !found.is_clear() && found.possible >= LOST && self.mappings.know_most_of(&slice);

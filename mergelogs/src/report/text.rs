@@ -34,7 +34,16 @@ impl JoinReport<'_> {
         for counter in self.mapping_counters() {
             counter.write_text(out)?;
         }
-        for log in &self.clocks.set_back {
+        for log in &self.clocks.corrected {
+            if log.ahead() != 0 {
+                let way = if log.ahead() < 0 { "behind" } else { "ahead of" };
+                let ahead = Seconds(log.ahead().abs());
+                writeln!(
+                    out,
+                    "{}: clock {ahead} s {way} that of the other mapping log",
+                    log.origin
+                )?;
+            }
             let steps = log.knots.windows(2);
             for (step, knot) in steps.map(|pair| (pair[0].ahead - pair[1].ahead, pair[1])) {
                 let (step, at) = (Seconds(step), utc(knot.time));

@@ -44,7 +44,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
         if ahead != 0 && lines.span() < SHORT && fits_without() {
             return none;
         }
-        return ClockOffset { ahead, within: SECOND, votes, voters };
+        return ClockOffset { ahead, within: SECOND, votes, voters, center };
     }
     let refined = align::refine(&pairs, found.center, lines.resolution);
     let (ahead, within) = refined.unwrap_or_else(|| {
@@ -52,7 +52,7 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
         let (center, error, _) = middle(&near.collect::<Vec<_>>(), found.center);
         (center, 2 * error + ERROR)
     });
-    ClockOffset { ahead, within, votes, voters }
+    ClockOffset { ahead, within, votes, voters, center: ahead }
 }
 
 /// Returns the center that stands out, if one does.

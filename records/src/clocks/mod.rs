@@ -69,6 +69,8 @@ pub struct ClockOffset {
     pub votes: u32,
     /// Requests that were compared.
     pub voters: u32,
+    /// `ahead` before it was rounded, if timestamps of both logs are whole seconds.
+    pub center: i64,
 }
 
 impl ClockSample {
