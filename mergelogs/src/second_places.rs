@@ -1,8 +1,8 @@
 //! The places of a log's lines or records within their seconds.
 //!
-//! A web server may write several logs, and several balancers may each write one. If their stamps are whole seconds, lines of one second are in order in each log,
-//! but nothing says how the logs' lines lie between each other. Lines come about evenly: each is taken to be as far into
-//! its second as it is among the lines of that second in its log.
+//! A web server may write several logs, and several balancers may each write one. If their stamps are whole seconds,
+//! lines of one second are in order in each log, but nothing says how the logs' lines lie between each other. Lines come
+//! about evenly: each is taken to be as far into its second as it is among the lines of that second in its log.
 
 use pen_records::attribution::MappingEvent;
 use pen_records::time::{Resolution, Timestamp};

@@ -31,7 +31,8 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
         return none;
     }
     let times = GainTimes::new(&pairs, mappings, window);
-    let Some(found) = best(&pairs, &times, (mappings, window)) else { return none };
+    let Some((found, is_changing)) = best(&pairs, &times, (mappings, window)) else { return none };
+    let times = if is_changing { times.of_changing_site() } else { times };
     let votes = matched(&pairs, window, found.center);
     if votes < VOTES {
         return none;
@@ -55,12 +56,12 @@ pub fn estimate(mappings: &ClockSample, lines: &ClockSample) -> ClockOffset {
     ClockOffset { ahead, within, votes, voters, center: ahead }
 }
 
-/// Returns the center that stands out, if one does.
+/// Returns the center that stands out, if one does, and whether it does so only if the site gets busier or quieter.
 fn best(
     pairs: &[Series],
     times: &GainTimes,
     (mappings, window): (&ClockSample, Window),
-) -> Option<CenterGain> {
+) -> Option<(CenterGain, bool)> {
     let candidates = correlate::candidates(pairs).into_iter().chain([0]);
     let gains: Vec<CenterGain> = candidates
         .flat_map(|around| window.near(around))
@@ -97,7 +98,16 @@ fn best(
     }
     // If a right clock explains the pairs about as well, no correction is needed.
     let right = best_of(&|at| window.right().contains(&at));
-    Some(right.filter(|right| best.nats - right.nats < AS_GOOD).unwrap_or(best))
+    let Some(right) = right.filter(|right| right.center != best.center) else {
+        return Some((best, false));
+    };
+    if best.nats - right.nats < AS_GOOD {
+        return Some((right, false));
+    }
+    let changing = GainTimes::new(pairs, mappings, window).of_changing_site();
+    let gain = |it: &CenterGain| changing.gain(it.center).nats;
+    let is_as_good = changing.is_busy() && gain(&best) - gain(&right) < AS_GOOD;
+    Some(if is_as_good { (right, true) } else { (best, false) })
 }
 
 /// Returns the difference of clocks that a center of whole seconds stands for: none where it may be the time that a

@@ -28,8 +28,10 @@ const FREQUENT: usize = 8;
 const NEXT: usize = 16;
 /// Requests in a second with which the number of all that come at a time is known.
 const BUSY: f64 = 40.0;
-/// The least part of the usual number of all requests that is allowed for: a site gets busier and quieter.
-const LEAST_OF_ALL: f64 = 0.3;
+/// The least part of the usual number of all requests: where there are fewer, a log begins or ends.
+const LEAST_OF_ALL: f64 = 0.9;
+/// The same at a site that gets busier or quieter.
+const LEAST_OF_CHANGING: f64 = 0.3;
 /// So much of the times that a center explains is as good as all: most of the others are those of slow requests.
 const COVERED: f64 = 0.75;
 /// Ranges of differences that are not equally likely.
@@ -79,6 +81,8 @@ struct AllTimes {
     rate: f64,
     /// The times from the first mapping to the last.
     span: (i64, i64),
+    /// Whether the site is taken to get busier or quieter.
+    is_changing: bool,
 }
 
 /// The times of one request.
@@ -118,6 +122,15 @@ impl GainTimes {
         let series: Vec<_> = series.collect();
         let all = AllTimes::new(&series, window);
         Self { series, window, all }
+    }
+
+    /// The same at a site that gets busier or quieter: fewer requests than usual say nothing where there are mappings
+    /// before and after.
+    pub(super) fn of_changing_site(mut self) -> Self {
+        if let Some(all) = &mut self.all {
+            all.is_changing = true;
+        }
+        self
     }
 
     /// Whether so many requests come that their number at any time is known.
@@ -202,16 +215,18 @@ impl AllTimes {
         // A stamp stands for its whole second.
         let half = if window.is_coarse() { SECOND / 2 } else { 0 };
         let span = (mappings.first()? - half, mappings.last()? + half);
-        Some(Self { mappings, lines, rate, span })
+        Some(Self { mappings, lines, rate, span, is_changing: false })
     }
 
-    /// Returns for each line's time how much more often than usual requests come at the times that a center explains: the
-    /// more, the less a request says that comes then. Of times before the mappings begin or after they end nothing does.
+    /// Returns for each line's time how much more often than usual requests come at the times that a center explains.
     fn more_than_usual(&self, kernel: Kernel) -> Vec<(i64, f64)> {
         let mut found = FoundMappings::new(&self.mappings, kernel);
         let more = |time: i64| {
             let more = (found.at(time) + BUSY) / (self.rate + BUSY);
-            more.max(LEAST_OF_ALL) / self.covered(kernel, time)
+            if self.is_changing {
+                return more.max(LEAST_OF_CHANGING) / self.covered(kernel, time);
+            }
+            more.max(LEAST_OF_ALL)
         };
         self.lines
             .iter()

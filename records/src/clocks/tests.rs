@@ -129,21 +129,19 @@ fn where_stamps_are_whole_seconds_on_both_sides_a_clock_is_found_to_a_second() {
 fn a_site_that_gets_busier_has_a_right_clock() {
     // Visitors stay for some seconds, so that there are ever more requests at the beginning.
     for (seed, per_second) in [(1, 600), (2, 1_000), (3, 2_000), (4, 600), (5, 1_000)] {
-        for ahead in [0, 5] {
-            let mut chance = TestRandom(seed);
-            let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
-            for second in 0..12 {
-                for _ in 0..per_second * (second + 2).min(5) / 5 {
-                    let (at, key) = (second * SECOND + chance.below(1_000_000), chance.below(60));
-                    let key = key.unsigned_abs();
-                    mappings.add(key, cut(T + at, Resolution::Second));
-                    let took = 5_000 + chance.below(20_000);
-                    lines.add(key, cut(T + at + took + ahead * SECOND, Resolution::Second));
-                }
+        let mut chance = TestRandom(seed);
+        let (mut mappings, mut lines) = (ClockSample::new(MOST), ClockSample::new(MOST));
+        for second in 0..12 {
+            for _ in 0..per_second * (second + 2).min(5) / 5 {
+                let (at, key) = (second * SECOND + chance.below(1_000_000), chance.below(60));
+                let key = key.unsigned_abs();
+                mappings.add(key, cut(T + at, Resolution::Second));
+                let took = 5_000 + chance.below(20_000);
+                lines.add(key, cut(T + at + took, Resolution::Second));
             }
-            let found = estimate(&mappings, &lines);
-            assert_eq!(found.ahead, ahead * SECOND, "{seed} {per_second} {ahead}: {found:?}");
         }
+        let found = estimate(&mappings, &lines);
+        assert_eq!(found.ahead, 0, "{seed} {per_second}: {found:?}");
     }
 }
 
