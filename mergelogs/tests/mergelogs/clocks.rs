@@ -155,14 +155,14 @@ fn divide(log: &str, ahead: i64) -> (String, String) {
         let words: Vec<_> = line.split(' ').collect();
         let client = words[if words[0] == "pen1" { 3 } else { 0 }];
         if client.ends_with(['0', '2', '4', '6', '8']) {
-            writeln!(first, "{line}").unwrap();
+            writeln!(first, "{line}").expect("text takes all");
             continue;
         }
         let (seconds, part) = words[1].split_once('.').unwrap_or((words[1], ""));
-        let seconds = (seconds.parse::<i64>().unwrap() + ahead).to_string();
+        let seconds = (seconds.parse::<i64>().expect("it is a number") + ahead).to_string();
         let time = if part.is_empty() { seconds } else { format!("{seconds}.{part}") };
         let line = [&words[..1], &[&time], &words[2..]].concat().join(" ");
-        writeln!(second, "{}", line.replace("192.0.2.254", "192.0.2.253")).unwrap();
+        writeln!(second, "{}", line.replace("192.0.2.254", "192.0.2.253")).expect("text takes all");
     }
     (first, second)
 }
