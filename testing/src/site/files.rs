@@ -5,15 +5,21 @@ use std::{fs, io};
 
 use super::{MadeLine, MadeSite, server_address};
 
-/// Writes a site's files into a folder: `pen.log`, and one for each file of a server. Returns the
-/// arguments of mergelogs that read them.
+/// Writes a site's files into a folder: `pen.log`, with further balancers `pen-1.log` and so on, and one for each file
+/// of a server. Returns the arguments of mergelogs that read them.
 ///
 /// # Errors
 /// When a file cannot be written.
 pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
     let path = |name: &str| folder.join(name).display().to_string();
-    let records: Vec<u8> = site.records.iter().flat_map(|record| record.line.clone()).collect();
-    fs::write(folder.join("pen.log"), records)?;
+    let mut arguments = Vec::new();
+    for balancer in 0..=site.records.iter().map(|record| record.balancer).max().unwrap_or(0) {
+        let name = if balancer == 0 { "pen.log".to_owned() } else { format!("pen-{balancer}.log") };
+        let of_balancer = site.records.iter().filter(|record| record.balancer == balancer);
+        let records: Vec<u8> = of_balancer.flat_map(|record| record.line.clone()).collect();
+        fs::write(folder.join(&name), records)?;
+        arguments.extend(["-p".to_owned(), path(&name)]);
+    }
     let files = site.lines.iter().map(|line| line.file).max().map_or(0, |last| last + 1);
     let mut logs = vec![(0, Vec::new()); files];
     for MadeLine { server, file, text, .. } in &site.lines {
@@ -22,7 +28,6 @@ pub fn write_files(site: &MadeSite, folder: &Path) -> io::Result<Vec<String>> {
         log.extend_from_slice(text);
         log.push(b'\n');
     }
-    let mut arguments = vec!["-p".to_owned(), path("pen.log")];
     if let Some(window) = site.window {
         arguments.extend(["-j".to_owned(), window.to_string()]);
     }

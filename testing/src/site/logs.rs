@@ -12,13 +12,20 @@ use super::demand::{Demand, micros};
 use super::lines::{LineParts, write_line};
 use super::traffic::{SiteConnection, SiteExchange, SiteTraffic, send};
 use super::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, RecordFormat, SitePlan, StampedAt,
-    draw,
+    BalancerAddresses, CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, RecordFormat,
+    SitePlan, StampedAt, draw,
 };
 use crate::random::SeededRandom;
 
 /// The balancer's address towards the servers.
 pub const BALANCER: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
+
+/// The address of one of several balancers, counted from 0.
+#[must_use]
+pub const fn balancer_address(balancer: u8) -> Ipv4Addr {
+    let [a, b, c, first] = BALANCER.octets();
+    Ipv4Addr::new(a, b, c, first + balancer)
+}
 
 /// The address of a server, counted from 0.
 #[must_use]
@@ -54,6 +61,8 @@ pub struct MadeSite {
 pub struct MadeRecord {
     /// When it was made, in microseconds since the epoch.
     pub at: i64,
+    /// The balancer, from 0.
+    pub balancer: u8,
     /// Which run of the balancer made it, from 0.
     pub run: u8,
     /// A line of a file.
@@ -147,12 +156,13 @@ impl LogWriting<'_> {
             return;
         }
         let traffic = self.traffic;
-        for connection in traffic.connections.iter().filter(|one| !one.is_unrecorded) {
+        let recorded = traffic.connections.iter().filter(|one| one.balancer < self.plan.balancers);
+        for connection in recorded {
             let opened = Mapping { kind: MappingKind::Opened, ..self.mapping(connection) };
-            self.push(connection.run, connection.opened, &opened);
+            self.push(connection, connection.opened, &opened);
             if let Some(at) = connection.closed {
                 let closed = Mapping { kind: MappingKind::Closed, ..self.mapping(connection) };
-                self.push(connection.run, at, &closed);
+                self.push(connection, at, &closed);
             }
         }
     }
@@ -160,7 +170,7 @@ impl LogWriting<'_> {
     /// Writes the records of an exchange; returns whether the one of its request was written.
     fn record(&mut self, exchange: &SiteExchange) -> bool {
         let connection = &self.traffic.connections[exchange.connection];
-        if connection.is_unrecorded {
+        if connection.balancer >= self.plan.balancers {
             return false;
         }
         if self.plan.records == RecordFormat::Nginx {
@@ -176,7 +186,7 @@ impl LogWriting<'_> {
             host: Some(text_hash(&demand.host)),
             ..common
         };
-        let is_recorded = self.push(connection.run, exchange.sent, &request);
+        let is_recorded = self.push(connection, exchange.sent, &request);
         if self.plan.records == RecordFormat::Extended {
             self.ends(exchange, connection, &common);
         }
@@ -206,8 +216,8 @@ impl LogWriting<'_> {
             request_id(connection, exchange.nth),
         )
         .into_bytes();
-        let run = connection.run;
-        self.site.records.push(MadeRecord { at, run, wire: line.clone(), line });
+        let &SiteConnection { balancer, run, .. } = connection;
+        self.site.records.push(MadeRecord { at, balancer, run, wire: line.clone(), line });
         true
     }
 
@@ -245,7 +255,7 @@ impl LogWriting<'_> {
         for (at, record) in records.into_iter().flatten() {
             // A balancer that was killed writes no more.
             if connection.closed.is_some() || at < self.traffic.middle {
-                self.push(connection.run, at, &record);
+                self.push(connection, at, &record);
             }
         }
     }
@@ -260,14 +270,22 @@ impl LogWriting<'_> {
         Mapping {
             client_port: Some(connection.client_port),
             server_port: Some(80),
-            balancer: Some(SocketAddr::from((BALANCER, connection.port))),
+            balancer: Some(SocketAddr::from((self.address(connection.balancer), connection.port))),
             connection: Some(connection.number),
             ..Mapping::new(client.into(), server.into())
         }
     }
 
+    /// The address of a balancer that servers see.
+    fn address(&self, balancer: u8) -> Ipv4Addr {
+        match self.plan.addresses {
+            BalancerAddresses::Shared => BALANCER,
+            BalancerAddresses::Own => balancer_address(balancer),
+        }
+    }
+
     /// Writes a record, unless it is lost; returns whether it was written.
-    fn push(&mut self, run: u8, at: i64, mapping: &Mapping<'_>) -> bool {
+    fn push(&mut self, connection: &SiteConnection, at: i64, mapping: &Mapping<'_>) -> bool {
         if self.is_lost() {
             return false;
         }
@@ -285,7 +303,8 @@ impl LogWriting<'_> {
             }
             RecordFormat::Nginx => {}
         }
-        self.site.records.push(MadeRecord { at, run, line, wire });
+        let &SiteConnection { balancer, run, .. } = connection;
+        self.site.records.push(MadeRecord { at, balancer, run, line, wire });
         true
     }
 
@@ -298,7 +317,8 @@ impl LogWriting<'_> {
         };
         let times = (exchange.received, exchange.logged);
         let id = request_id(connection, exchange.nth);
-        let place = (connection.server, connection.port, id.as_str());
+        let peer = (self.address(connection.balancer), connection.port);
+        let place = (connection.server, peer, id.as_str());
         self.push_line(&exchange.demand, place, times, truth);
     }
 
@@ -316,7 +336,7 @@ impl LogWriting<'_> {
                     let port = 61_000 + u16::try_from(self.random.below(4_000)).unwrap_or(0);
                     let begun = at + i64::from(server) * 1_000;
                     let times = (begun, begun + 400);
-                    let place = (server, port, "-");
+                    let place = (server, (BALANCER, port), "-");
                     self.push_line(&check(kind, at), place, times, TrueClient::default());
                 }
                 at += micros(every * 1e6);
@@ -327,7 +347,7 @@ impl LogWriting<'_> {
     fn push_line(
         &mut self,
         demand: &Demand,
-        (server, port, id): (u8, u16, &str),
+        (server, (peer, port), id): (u8, (Ipv4Addr, u16), &str),
         (received, logged): (i64, i64),
         mut truth: TrueClient,
     ) {
@@ -349,7 +369,7 @@ impl LogWriting<'_> {
             StampedAt::Start => received,
         };
         let parts = LineParts {
-            peer: BALANCER,
+            peer,
             port,
             number: self.site.truth.len(),
             stamp: stamped + self.plan.clock_ahead(server, stamped, self.traffic.middle),
@@ -377,6 +397,7 @@ impl LogWriting<'_> {
             Disturbance::Sampled(one_in) => {
                 self.random.below(usize::try_from(one_in).unwrap_or(1)) == 0
             }
+            Disturbance::LostLines(share) => self.random.unit() >= share,
             Disturbance::OnlyStatus(status) => demand.status == status,
             _ => true,
         })

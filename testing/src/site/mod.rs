@@ -19,10 +19,11 @@ pub use demand::{Demand, draw};
 pub use files::write_files;
 pub use lines::line_number;
 pub use logs::{
-    BALANCER, MadeLine, MadeRecord, MadeSite, TrueClient, made_of, make, server_address,
+    BALANCER, MadeLine, MadeRecord, MadeSite, TrueClient, balancer_address, made_of, make,
+    server_address,
 };
 pub use plan::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen, RecordFormat,
-    ServerChoice, ServiceModel, SitePlan, StampedAt,
+    BalancerAddresses, CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen,
+    RecordFormat, ServerChoice, ServiceModel, SitePlan, StampedAt,
 };
 pub use verdicts::{BANDS, MadeScore, SaidBand, score};

@@ -29,6 +29,10 @@ pub struct SitePlan {
     pub hosts: u32,
     /// The greatest number of requests on a connection.
     pub per_connection: u32,
+    /// How many balancers there are, each with a log of its own; a connection goes to one at random.
+    pub balancers: u8,
+    /// Which address of a balancer the servers see.
+    pub addresses: BalancerAddresses,
     /// How many ports the balancer has towards the servers.
     pub ports: u16,
     /// How long the servers take.
@@ -70,6 +74,8 @@ impl Default for SitePlan {
             same: 0.0,
             hosts: 1,
             per_connection: 1,
+            balancers: 1,
+            addresses: BalancerAddresses::Shared,
             ports: 28_232,
             service: ServiceModel::Mixed,
             early: 0.0,
@@ -214,6 +220,15 @@ pub enum LogFiles {
     OfHost,
 }
 
+/// Which address of a balancer the servers see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BalancerAddresses {
+    /// One for all, as behind a router that translates addresses.
+    Shared,
+    /// Each has its own.
+    Own,
+}
+
 /// Something that happens to a site or its logs. Clocks are those of the first server.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Disturbance {
@@ -221,6 +236,8 @@ pub enum Disturbance {
     Gap(f64),
     /// One line in so many is logged, drawn at random.
     Sampled(u32),
+    /// This share of the lines is lost.
+    LostLines(f64),
     /// Only lines with this status are logged.
     OnlyStatus(u16),
     /// A health check at each server every so many seconds, of which there is no record.

@@ -20,8 +20,8 @@ pub(super) struct SiteConnection {
     pub number: u64,
     /// Which run of the balancer: 0, and 1 after a restart.
     pub run: u8,
-    /// Whether it came by a balancer without records.
-    pub is_unrecorded: bool,
+    /// The balancer, from 0; the one behind the last has no records.
+    pub balancer: u8,
     pub opened: i64,
     /// `None`: the balancer was killed before.
     pub closed: Option<i64>,
@@ -169,6 +169,12 @@ impl TrafficDrawing<'_> {
             Disturbance::SecondBalancer(share) => self.random.unit() < *share,
             _ => false,
         });
+        let balancers = self.plan.balancers;
+        let balancer = match balancers {
+            _ if unrecorded => balancers,
+            0 | 1 => 0,
+            several => u8::try_from(self.random.below(several.into())).unwrap_or(0),
+        };
         let random = &mut self.random;
         let port = loop {
             let port = 32_768 + u16::try_from(random.below(self.plan.ports.into())).unwrap_or(0);
@@ -192,7 +198,7 @@ impl TrafficDrawing<'_> {
             port,
             number: self.numbers,
             run: self.run,
-            is_unrecorded: unrecorded,
+            balancer,
             opened: demand.at,
             closed: None,
             requests: 0,

@@ -14,8 +14,8 @@ use pen_testing::TempFolder;
 use pen_testing::program::sibling;
 use pen_testing::site::demand::{BEGIN, micros};
 use pen_testing::site::{
-    BALANCER, Disturbance, MadeLine, MadeScore, MadeSite, RecordFormat, SitePlan, score,
-    server_address, write_files,
+    BALANCER, Disturbance, MadeLine, MadeRecord, MadeScore, MadeSite, RecordFormat, SitePlan,
+    balancer_address, score, server_address, write_files,
 };
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::collector::Collector;
@@ -108,26 +108,34 @@ const TRANSIT: i64 = 300;
 /// The most bytes of a datagram.
 const LIMIT: usize = 1_400;
 
-/// What the balancer sends.
+/// What the balancers send.
 fn packets(site: &MadeSite) -> Vec<SentDatagram> {
-    let from = SocketAddr::from((BALANCER, 4_000));
+    let from = |record: &MadeRecord| SocketAddr::from((balancer_address(record.balancer), 4_000));
     if site.format != Some(RecordFormat::Extended) {
-        let sent = |record: &pen_testing::site::MadeRecord| SentDatagram {
+        let sent = |record: &MadeRecord| SentDatagram {
             arrives: record.at + TRANSIT,
-            from,
+            from: from(record),
             bytes: record.wire.clone(),
         };
         return site.records.iter().map(sent).collect();
     }
+    let last = site.records.iter().map(|record| record.balancer).max().unwrap_or(0);
+    (0..=last).flat_map(|balancer| packets_of(site, balancer)).collect()
+}
+
+/// What a balancer sends as packets.
+fn packets_of(site: &MadeSite, balancer: u8) -> Vec<SentDatagram> {
+    let records: Vec<_> = site.records.iter().filter(|it| it.balancer == balancer).collect();
+    let from = SocketAddr::from((balancer_address(balancer), 4_000));
     let mut sent = Vec::new();
     let mut first = [0; 2];
-    let of_slot = site.records.chunk_by(|a, b| a.at / GATHER == b.at / GATHER && a.run == b.run);
+    let of_slot = records.chunk_by(|a, b| a.at / GATHER == b.at / GATHER && a.run == b.run);
     // Of one slot no more than fits into a datagram.
     for records in of_slot.flat_map(|slot| slot.chunks(10)) {
         let (run, slot) = (records[0].run, records[0].at / GATHER);
         let at = (slot + 1) * GATHER;
         let origin = SenderOrigin {
-            id: 7 + u64::from(run),
+            id: 7 + u64::from(run) + 2 * u64::from(balancer),
             start: Timestamp::from_micros(BEGIN - 1_000_000 + i64::from(run)),
         };
         let body: Vec<u8> = records.iter().flat_map(|record| record.wire.clone()).collect();

@@ -1,8 +1,8 @@
 //! The made sites of the table.
 
 use pen_testing::site::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen, RecordFormat,
-    ServiceModel, SitePlan, StampedAt,
+    BalancerAddresses, CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, LoggedWhen,
+    RecordFormat, ServiceModel, SitePlan, StampedAt,
 };
 
 /// A site of the table.
@@ -166,6 +166,18 @@ impl MadeRows {
                 self.both(&format!("{what}, {name}"), 90.0, plan.clone().with(disturbance));
             }
         }
+        for (name, plan) in [("combined", hot()), ("common", SitePlan { same: 0.5, ..common() })] {
+            let plan = SitePlan { servers: 1, requests: 6_000, urls: 30, ..plan };
+            for (what, disturbance) in [
+                ("a fifth of the lines lost", Disturbance::LostLines(0.2)),
+                ("a fifth of the records lost", Disturbance::LostRecords(0.2)),
+            ] {
+                let plan = plan.clone().with(disturbance);
+                self.both(&format!("{what}, {name}"), 90.0, plan.clone());
+                let busy = SitePlan { rate: 600.0, requests: 9_000, ..plan };
+                self.both(&format!("{what}, {name}, 600/s"), 90.0, busy);
+            }
+        }
         let sampled = SitePlan { format: LineFormat::Port, ..busy(hot()) };
         self.one("one line in ten logged, port", 100.0, sampled.with(Disturbance::Sampled(10)));
     }
@@ -183,6 +195,14 @@ impl MadeRows {
             ] {
                 self.both(&format!("{what}, {name}"), aim, plan.clone().with(disturbance));
             }
+            let own = SitePlan { addresses: BalancerAddresses::Own, ..plan.clone() };
+            self.both(&format!("half by another balancer with its own address, {name}"), aim, {
+                own.clone().with(Disturbance::SecondBalancer(0.5))
+            });
+            self.both(&format!("two balancers, {name}"), aim, SitePlan { balancers: 2, ..plan });
+            self.both(&format!("two balancers with their own addresses, {name}"), aim, {
+                SitePlan { balancers: 2, ..own }
+            });
         }
         let port = SitePlan { format: LineFormat::Port, ..hot() };
         self.one("half by another balancer, port", 100.0, {
