@@ -290,14 +290,32 @@ pub(crate) const PLACE_AT_FIRST: i64 = 200;
 /// Most that such a place costs.
 pub(crate) const PLACE_AT_FIRST_MOST: i64 = 4_000;
 
-/// Share of mappings without a line, or of lines without a mapping, from which places drift within a second.
-pub(crate) const PLACES_DRIFT: f64 = 0.25;
+/// Share of mappings without a line, or of lines without a mapping, beyond chance, from which places drift within a
+/// second; and the same where the first second counts, in which clocks may differ.
+pub(crate) const PLACES_DRIFT: f64 = 0.03;
+pub(crate) const PLACES_DRIFT_AT_FIRST: f64 = 0.25;
 
 /// Variance of places by parts of a second, beside that of what is missing: requests are underway.
-pub(crate) const PLACES_SPREAD: f64 = 4.0;
+pub(crate) const PLACES_SPREAD: f64 = 0.5;
+
+/// How far lines are behind their parts of a second, and the variance of that, before pairs tell it: in seconds.
+pub(crate) const LAG_AT_FIRST: (f64, f64) = (0.0, 0.000_9);
+
+/// The least variance of that.
+pub(crate) const LAG_VARIANCE_LEAST: f64 = 0.000_025;
 
 /// Least lines and mappings of a second whose parts tell something.
 pub(crate) const PLACES_SPREAD_FROM: f64 = 4.0;
+
+/// Cost of a pair of such a second with fewer of them: its line may be in any of some places.
+pub(crate) const PLACES_FEW: i64 = 2_000;
+
+/// Lines of a request after which its rate is a moving average.
+pub(crate) const RATE_LINES: f32 = 16.0;
+
+/// Certain pairs that tell it, and how many are needed.
+pub(crate) const LAGS_RECENT: usize = 63;
+pub(crate) const LAGS_KNOWN_AFTER: usize = 12;
 
 /// Share of a pair from which it teaches delays while certain pairs are too few.
 pub(crate) const DELAYS_GUESSED: f64 = 0.5;

@@ -53,6 +53,10 @@ impl<T> Attributor<T> {
         }
         let Some(group) = memory.group_of(logged) else { return LineState::Unreadable };
         queue.join_group(memory, group);
+        let learnt = &mut learnt.servers[index];
+        if learnt.flows.has_drift() {
+            learnt.rates.count(group, memory.servers[index].lines);
+        }
         LineState::Waits(group)
     }
 

@@ -30,7 +30,7 @@ pub(super) fn decide<T>(
     let server = &learnt.servers[line.server as usize];
     let pairs = AskedCosts::of(server, memory, group, &line);
     window.fill_asked(queue, memory, &pairs, group);
-    window.weigh_asked(memory, learnt, &pairs);
+    window.weigh_asked(memory, learnt, &pairs, group);
     window.matching.solve();
     let due = window.due(memory);
     let most =
@@ -147,7 +147,13 @@ impl DecisionWindow {
     }
 
     /// Sets the weights of all pairs, and of lines and mappings that are left over.
-    fn weigh_asked(&mut self, memory: &Memory, learnt: &Learnt, pairs: &AskedCosts<'_>) {
+    fn weigh_asked(
+        &mut self,
+        memory: &Memory,
+        learnt: &Learnt,
+        pairs: &AskedCosts<'_>,
+        group: GroupSlot,
+    ) {
         self.rarities.clear();
         let agents = self.lines.iter().map(|it| it.line.user_agent);
         self.rarities.extend(agents.map(|agent| learnt.profiles.rarity(agent)));
@@ -166,7 +172,7 @@ impl DecisionWindow {
             let left = left_over + (1.0 - left_over) * later;
             1.0 - unclaimed + unclaimed * left
         }));
-        let alone = pairs.server.alone_cost();
+        let alone = pairs.alone_cost(group, self.lines[0].line.resolution);
         self.window_costs.reset();
         for row in 0..self.lines.len() {
             let dear = self.find_asked_costs(pairs, &learnt.profiles, row);
@@ -226,7 +232,8 @@ impl DecisionWindow {
         if self.matching.share(row, chosen) >= costs::DELAYS_GUESSED {
             let delay = line.time.micros_since(taken.time);
             let resolution = line.resolution.max(taken.resolution);
-            learnt.servers[line.server as usize].guess_delay(delay, resolution);
+            let server = &mut learnt.servers[line.server as usize];
+            server.guess_delay(delay, resolution);
         }
     }
 

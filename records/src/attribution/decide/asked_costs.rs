@@ -47,9 +47,7 @@ impl<'a> AskedCosts<'a> {
     ) -> Self {
         let known = server.places.usual();
         let evidence = match known {
-            _ if server.flows.left().max(server.flows.alone()) > costs::PLACES_DRIFT => {
-                AskedEvidence::PartOfSecond
-            }
+            _ if server.flows.has_drift() => AskedEvidence::PartOfSecond,
             None => AskedEvidence::RoughPlace,
             Some(_) if server.places.is_in_order() => AskedEvidence::Place,
             Some(_) => AskedEvidence::CoarsePlace,
@@ -64,6 +62,17 @@ impl<'a> AskedCosts<'a> {
         Self { memory, server, usual, usual_lead, lead_by_chance, evidence }
     }
 
+    /// Returns the cost of a line without a mapping, if lines have stamps as fine as this.
+    pub(super) fn alone_cost(&self, group: GroupSlot, stamps: Resolution) -> i64 {
+        match (self.evidence, stamps) {
+            (AskedEvidence::PartOfSecond, Resolution::Second) => {
+                self.server.alone_cost_by_place(group)
+            }
+            (AskedEvidence::PartOfSecond, _) => self.server.alone_cost_by_rate(group),
+            _ => self.server.alone_cost(),
+        }
+    }
+
     /// Returns the cost of a mapping for the line between these two that most likely has it.
     pub(super) fn of_span(
         &self,
@@ -74,7 +83,7 @@ impl<'a> AskedCosts<'a> {
         let beside = self.of_mapping(waiting, first.resolution);
         let is_coarse = first.resolution == Resolution::Second;
         if is_coarse && beside.behind(first) <= 0 && beside.behind(last) >= 0 {
-            return 0;
+            return beside.least();
         }
         beside.cost(self, first).min(self.of_pair(waiting, last))
     }
@@ -93,7 +102,7 @@ impl<'a> AskedCosts<'a> {
             (AskedEvidence::CoarsePlace | AskedEvidence::Place, true) => OrderEvidence::Added,
             (AskedEvidence::Place, false) => OrderEvidence::Most,
             (AskedEvidence::PartOfSecond, true) => {
-                spread.map_or(OrderEvidence::None, OrderEvidence::Spread)
+                spread.map_or(OrderEvidence::Anywhere, OrderEvidence::Spread)
             }
             (_, false) => OrderEvidence::None,
         };
@@ -157,6 +166,8 @@ struct MappingCosts {
 #[derive(Clone, Copy)]
 enum OrderEvidence {
     None,
+    /// Nothing of few lines of a second, or while it is not over, where others are told by parts of a second.
+    Anywhere,
     /// Something, while usual places are not known.
     Rough,
     /// Something of their own.
@@ -191,12 +202,22 @@ impl MappingCosts {
         pairs.of_delay(time.micros_since(self.time), self.step, self.order)
     }
 
+    /// Returns the cost of the mapping for a line in its usual place.
+    fn least(&self) -> i64 {
+        match self.order {
+            OrderEvidence::Spread(variance) => spread_cost(0, variance),
+            OrderEvidence::Anywhere => costs::PLACES_FEW,
+            _ => 0,
+        }
+    }
+
     /// Adds what the line's place tells to the cost of its delay.
     #[inline]
     fn with_place(&self, places: &PlaceOrder, line: &HeldLine, by_delay: i64) -> i64 {
         match self.order {
             OrderEvidence::Added => by_delay + places.cost(self.behind(line)),
             OrderEvidence::None => by_delay,
+            OrderEvidence::Anywhere => by_delay + costs::PLACES_FEW,
             OrderEvidence::Rough => {
                 let by_place = self.behind(line).abs() * costs::PLACE_AT_FIRST;
                 by_delay + by_place.min(costs::PLACE_AT_FIRST_MOST)
@@ -278,6 +299,7 @@ impl WindowCosts {
 #[expect(clippy::cast_possible_truncation, reason = "a number within bounds")]
 fn spread_cost(behind: i64, variance: f64) -> i64 {
     let behind = behind as f64;
-    let cost = 500.0 * behind * behind / (variance + costs::PLACES_SPREAD);
-    cost.min(costs::PLACES_LOST as f64) as i64
+    let variance = variance + costs::PLACES_SPREAD;
+    let cost = 500.0 * behind * behind / variance;
+    (cost.min(costs::PLACES_LOST as f64) + 500.0 * (std::f64::consts::TAU * variance).ln()) as i64
 }

@@ -118,7 +118,12 @@ impl ServerDelays {
 
     /// Returns how much denser delays lie at best than equal requests come, as a cost.
     pub(crate) fn peak_cost(&self) -> i64 {
-        thousandths((self.peak / costs::ALONE_RATE).ln()).max(0)
+        self.peak_cost_over(costs::ALONE_RATE).max(0)
+    }
+
+    /// Returns how much denser delays lie at best than so many lines a second, as a cost.
+    pub(crate) fn peak_cost_over(&self, rate: f32) -> i64 {
+        thousandths((self.peak / rate).ln())
     }
 
     /// Whether the delay is not ordinary.
@@ -277,7 +282,7 @@ fn to_f32(count: u32) -> f32 {
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "as saturates, and that is what is wanted")]
-fn thousandths(value: f32) -> i64 {
+pub(crate) fn thousandths(value: f32) -> i64 {
     (value * 1000.0) as i64
 }
 

@@ -1,6 +1,7 @@
 //! How many mappings and lines of a server there are in the same seconds: where one are fewer, some are missing.
 
 use crate::attribution::costs;
+use crate::attribution::learnt::places::RecentMedian;
 use crate::attribution::line::OrderPlace;
 use crate::time::Timestamp;
 
@@ -24,7 +25,56 @@ pub(crate) struct FlowCounts {
     all_lines: i64,
     /// The lines of the second before it.
     before: f64,
+    /// Those of the first second, in which there are fewer of one kind if clocks differ.
+    first: (f64, f64),
+    lags: SecondLags,
+    has_drift: bool,
 }
+
+/// Where the line of a mapping is expected by the part of the second.
+struct ExpectedPlace {
+    /// How many places after the mapping.
+    place: f64,
+    /// The lines of the second.
+    lines: f64,
+    /// How uncertain that is since some are missing, in parts of these lines.
+    variance: f64,
+}
+
+/// How far lines are behind the places expected by parts of a second: requests take some time, and clocks differ by a
+/// part of a second.
+struct SecondLags {
+    /// Those of the last certain pairs, in thousandths of a second.
+    recent: RecentMedian<{ costs::LAGS_RECENT }>,
+    /// Their variance since some lines or mappings are missing.
+    missing: f64,
+    /// Their median and the rest of their variance, in seconds.
+    usual: f64,
+    variance: f64,
+}
+
+impl SecondLags {
+    const fn new() -> Self {
+        let (usual, variance) = costs::LAG_AT_FIRST;
+        Self { recent: RecentMedian::new(), missing: 0.0, usual, variance }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a part of some seconds")]
+    fn learn(&mut self, places: f64, expected: &ExpectedPlace) {
+        self.recent.push((1_000.0 * (places - expected.place) / expected.lines) as i64);
+        let numbers = self.recent.numbers().min(costs::LAGS_RECENT) as f64;
+        self.missing += (expected.variance - self.missing) / numbers;
+        if self.recent.numbers() >= costs::LAGS_KNOWN_AFTER {
+            let median = self.recent.median();
+            let deviation = SIGMA * self.recent.distance(median) as f64 / 1_000.0;
+            self.usual = median as f64 / 1_000.0;
+            self.variance = (deviation * deviation - self.missing).max(costs::LAG_VARIANCE_LEAST);
+        }
+    }
+}
+
+/// The standard deviation, of the median distance from the middle, in a normal distribution.
+const SIGMA: f64 = 1.482_6;
 
 /// Mappings and lines of one second.
 #[derive(Clone, Copy)]
@@ -57,6 +107,9 @@ impl FlowCounts {
             all_mappings: 0,
             all_lines: 0,
             before: 0.0,
+            first: (0.0, 0.0),
+            lags: SecondLags::new(),
+            has_drift: false,
         }
     }
 
@@ -96,9 +149,13 @@ impl FlowCounts {
     fn close(&mut self, second: i64) {
         for closed in self.last..second.min(self.last.saturating_add(SPAN)) {
             let FlowSecond { mappings, lines, .. } = *self.at(closed);
+            let is_first = self.mappings == 0.0 && self.lines == 0.0;
             self.mappings += mappings;
             self.lines += lines;
             self.before = lines;
+            if is_first {
+                self.first = (mappings, lines);
+            }
         }
         let later = self.seconds.iter().filter(|it| it.second >= second);
         let later = later.map(|it| it.mappings).sum::<f64>() as i64;
@@ -110,7 +167,12 @@ impl FlowCounts {
         while self.mappings.max(self.lines) > costs::FLOW_FADE_AT {
             self.mappings /= 2.0;
             self.lines /= 2.0;
+            self.first = (self.first.0 / 2.0, self.first.1 / 2.0);
         }
+        let (mappings, lines) = (self.mappings - self.first.0, self.lines - self.first.1);
+        let since_first = excess(mappings, lines).max(excess(lines, mappings));
+        self.has_drift = since_first > costs::PLACES_DRIFT
+            || self.left().max(self.alone()) > costs::PLACES_DRIFT_AT_FIRST;
     }
 
     fn at(&mut self, second: i64) -> &mut FlowSecond {
@@ -137,6 +199,22 @@ impl FlowCounts {
     /// mapping is expected to be the 14th.
     #[expect(clippy::cast_possible_truncation, reason = "a place among lines of one second")]
     pub(crate) fn spread(&self, time: Timestamp, mapping: OrderPlace) -> Option<(i64, f64)> {
+        let ExpectedPlace { place, lines, variance } = self.by_part(time, mapping)?;
+        let SecondLags { usual, variance: underway, .. } = self.lags;
+        Some(((place + usual * lines).floor() as i64, (variance + underway) * lines * lines))
+    }
+
+    /// Learns how far the line of a mapping is from the place expected by the part of the second, where that is used.
+    pub(crate) fn learn_lag(&mut self, time: Timestamp, mapping: OrderPlace, line: OrderPlace) {
+        if self.has_drift()
+            && let Some(expected) = self.by_part(time, mapping)
+        {
+            self.lags.learn(line.after(mapping) as f64, &expected);
+        }
+    }
+
+    /// Returns the place that is expected by the part of the second.
+    fn by_part(&self, time: Timestamp, mapping: OrderPlace) -> Option<ExpectedPlace> {
         let second = second(time);
         let at = &self.seconds[place(second)];
         let is_known = at.second == second && second < self.last;
@@ -145,16 +223,26 @@ impl FlowCounts {
         }
         let rank = mapping.after(at.before_mappings) as f64 - 0.5;
         let part = (rank / at.mappings).clamp(0.0, 1.0);
-        let expected = (part * at.lines + 0.5) as i64;
+        let place = at.before_lines.after(mapping) as f64 + part * at.lines + 0.5;
         let missing = (1.0 / at.lines - 1.0 / at.mappings).abs();
-        let variance = at.lines * at.lines * part * (1.0 - part) * missing;
-        Some((at.before_lines.after(mapping) + expected, variance))
+        Some(ExpectedPlace { place, lines: at.lines, variance: part * (1.0 - part) * missing })
+    }
+
+    /// Returns how many lines the last second had; at least one.
+    #[expect(clippy::cast_possible_truncation, reason = "a number of lines")]
+    pub(crate) const fn lines_of_second(&self) -> f32 {
+        self.before.max(1.0) as f32
     }
 
     /// Returns by how much a lead changes by chance, at most: requests are underway when a second ends.
     #[expect(clippy::cast_possible_truncation, reason = "a number of lines")]
     pub(crate) fn lead_by_chance(&self) -> i64 {
         costs::LEAD_BY_CHANCE + (self.before / costs::LEAD_LINES) as i64
+    }
+
+    /// Whether places drift within a second, since some lines or mappings are missing.
+    pub(crate) const fn has_drift(&self) -> bool {
+        self.has_drift
     }
 
     /// Returns the least share of mappings without a line.

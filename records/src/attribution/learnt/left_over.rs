@@ -46,9 +46,13 @@ impl LeftOverCounts {
     /// Returns the cost of a line without a mapping, where there are so many at least.
     #[expect(clippy::cast_possible_truncation, reason = "a small number")]
     pub(crate) fn alone_cost(&self, at_least: f64) -> i64 {
+        (-1_000.0 * self.alone(at_least).ln()) as i64
+    }
+
+    /// Returns the share of lines without a mapping, where there are so many at least.
+    pub(crate) fn alone(&self, at_least: f64) -> f64 {
         let learnt = self.net(self.alone) / (self.alone + self.taken);
-        let share = learnt.max(at_least);
-        (-1_000.0 * share.max(costs::ALONE_LEAST).ln()) as i64
+        learnt.max(at_least).max(costs::ALONE_LEAST)
     }
 
     /// Returns a count less most of what is left over on both sides: either lines are missing or records.

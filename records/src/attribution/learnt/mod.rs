@@ -10,6 +10,7 @@
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
 //! - `flows`: how many mappings and lines there are in the same seconds.
+//! - `rates`: how far the lines of one request are apart.
 //! - `left_over`: how often mappings are left over, and lines without one.
 //! - `logged_end`: whether lines follow the response's end or that of the request's body.
 //! - `hosts`: which Host headers the lines of a log may belong to.
@@ -35,6 +36,7 @@ pub(crate) mod named_balancers;
 pub(crate) mod orphans;
 pub(crate) mod places;
 pub(crate) mod ports;
+pub(crate) mod rates;
 pub(crate) mod request_ids;
 pub(crate) mod senders;
 pub(crate) mod server;

@@ -20,11 +20,11 @@ const GAPS: usize = 20;
 /// How many places lines are off.
 pub(crate) struct PlaceOrder {
     /// Places between mapping and line of the last certain pairs.
-    apart: RecentMedian,
+    apart: RecentMedian<{ costs::PLACES_RECENT }>,
     /// Their median not long ago.
     usual_lately: i64,
     /// How many more lines than mappings there had been at these.
-    leads: RecentMedian,
+    leads: RecentMedian<{ costs::PLACES_RECENT }>,
     counts: Box<[u32; BINS]>,
     total: u32,
     until_rebuilt: u32,
@@ -149,30 +149,45 @@ impl PlaceOrder {
 }
 
 /// The median of the last numbers.
-struct RecentMedian {
-    recent: [i64; costs::PLACES_RECENT],
+pub(crate) struct RecentMedian<const RECENT: usize> {
+    recent: [i64; RECENT],
     /// Numbers so far.
     numbers: usize,
 }
 
-impl RecentMedian {
-    const fn new() -> Self {
-        Self { recent: [i64::MAX; costs::PLACES_RECENT], numbers: 0 }
+impl<const RECENT: usize> RecentMedian<RECENT> {
+    pub(crate) const fn new() -> Self {
+        Self { recent: [i64::MAX; RECENT], numbers: 0 }
     }
 
-    fn push(&mut self, number: i64) {
-        self.recent[self.numbers % costs::PLACES_RECENT] = number;
+    pub(crate) fn push(&mut self, number: i64) {
+        self.recent[self.numbers % RECENT] = number;
         self.numbers += 1;
     }
 
+    /// Returns how many numbers there were so far.
+    pub(crate) const fn numbers(&self) -> usize {
+        self.numbers
+    }
+
     /// Returns the median; 0 before there is any number.
-    fn median(&self) -> i64 {
+    pub(crate) fn median(&self) -> i64 {
+        self.median_by(|number| number)
+    }
+
+    /// Returns the median distance from a number; 0 before there is any number.
+    pub(crate) fn distance(&self, from: i64) -> i64 {
+        self.median_by(|number| number.saturating_sub(from).abs())
+    }
+
+    fn median_by(&self, of: impl Fn(i64) -> i64) -> i64 {
         if self.numbers == 0 {
             return 0;
         }
+        let numbers = self.numbers.min(RECENT);
         let mut sorted = self.recent;
-        sorted.sort_unstable();
-        sorted[self.numbers.min(costs::PLACES_RECENT) / 2]
+        sorted[..numbers].iter_mut().for_each(|number| *number = of(*number));
+        *sorted[..numbers].select_nth_unstable(numbers / 2).1
     }
 }
 

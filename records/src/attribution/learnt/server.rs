@@ -3,7 +3,7 @@
 use super::agreement::ResponseAgreement;
 use super::calibration::Calibration;
 use super::coarse::CoarseDelaySpan;
-use super::delays::ServerDelays;
+use super::delays::{ServerDelays, thousandths};
 use super::end_order::{EndOrder, SureEnd};
 use super::fallback::AgentFallback;
 use super::flows::FlowCounts;
@@ -14,6 +14,7 @@ use super::named_balancers::NamedBalancers;
 use super::orphans::OrphanClasses;
 use super::places::PlaceOrder;
 use super::ports::PortEvidence;
+use super::rates::RequestRates;
 use super::request_ids::RequestIdEvidence;
 use super::senders::ServerSenders;
 use super::stamped::StampedPart;
@@ -22,7 +23,7 @@ use crate::attribution::costs;
 use crate::attribution::line::{HeldLine, LineOrigin};
 use crate::attribution::memory::ServerMemory;
 use crate::attribution::memory::facts::ExchangeLife;
-use crate::attribution::memory::mappings::WaitingMapping;
+use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
 use crate::time::{Resolution, Timestamp};
 
 /// What is learnt about one server.
@@ -53,6 +54,7 @@ pub(crate) struct LearntServer {
     /// Of groups with several candidates.
     pub(crate) left_over: LeftOverCounts,
     pub(crate) flows: FlowCounts,
+    pub(crate) rates: RequestRates,
     /// How much later exchanges end than the exchange of the line logged before.
     pub(crate) advances: ServerDelays,
     pub(crate) end_order: EndOrder,
@@ -95,6 +97,7 @@ impl LearntServer {
             tls: None,
             left_over: LeftOverCounts::new(),
             flows: FlowCounts::new(),
+            rates: RequestRates::default(),
             advances: ServerDelays::new(),
             end_order: EndOrder::new(),
             ends: [Timestamp::MIN; 3],
@@ -133,6 +136,7 @@ impl LearntServer {
     /// Learns how many places the line of a certain pair is off.
     pub(crate) fn learn_place(&mut self, waiting: &WaitingMapping, line: &HeldLine) {
         self.places.learn(waiting.place, line.place, self.flows.lead(waiting.time));
+        self.flows.learn_lag(waiting.time, waiting.place, line.place);
     }
 
     /// Learns whether a line was without a mapping.
@@ -222,6 +226,18 @@ impl LearntServer {
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
         self.left_over.alone_cost(self.flows.alone()) + self.delays.peak_cost()
+    }
+
+    /// Returns the cost of a line of this group without a mapping, beside that of a mapping's density at its place.
+    pub(crate) fn alone_cost_by_place(&self, group: GroupSlot) -> i64 {
+        let apart = self.rates.apart(group);
+        self.left_over.alone_cost(self.flows.alone()) + thousandths(apart.ln())
+    }
+
+    /// Returns the same beside the cost of a delay.
+    pub(crate) fn alone_cost_by_rate(&self, group: GroupSlot) -> i64 {
+        let rate = self.flows.lines_of_second() / self.rates.apart(group);
+        self.left_over.alone_cost(self.flows.alone()) + self.delays.peak_cost_over(rate).max(0)
     }
 
     /// Learns when the exchange of a line ended.

@@ -14,7 +14,7 @@ impl<V> Slot<V> {
         Self(number.expect("the bound on mappings is far below 2^32"), PhantomData)
     }
 
-    const fn index(self) -> usize {
+    pub(crate) const fn index(self) -> usize {
         self.0.get() as usize - 1
     }
 }
