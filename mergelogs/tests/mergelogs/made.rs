@@ -80,6 +80,19 @@ fn made_cases() -> Vec<MadeCase> {
         case("two addresses", base().with(Disturbance::TwoAddresses), 99.9, 99.9),
         case("a restart", port().with(Disturbance::BalancerRestart), 99.9, 99.9),
         case("another balancer", port().with(Disturbance::SecondBalancer(0.5)), 99.9, 99.9),
+        case("two balancers", classic(SitePlan { balancers: 2, ..base() }), 84.0, 84.0),
+        case(
+            "a fifth of the lines lost",
+            classic(base().with(Disturbance::LostLines(0.2))),
+            80.0,
+            80.0,
+        ),
+        case(
+            "a fifth of the records lost",
+            classic(base().with(Disturbance::LostRecords(0.2))),
+            68.0,
+            68.0,
+        ),
         case("checks by pen", base().with(Disturbance::Checks(2.0, CheckKind::Pen)), 99.9, 99.9),
         case(
             "ports that no record names",
