@@ -182,8 +182,16 @@ pub(crate) const STRAIGHT_AT_FIRST: f64 = 30.0;
 /// Pairs that are not, if the exchanges end within a microsecond; half as many for each two doublings.
 pub(crate) const CROSSED_AT_FIRST: f64 = 12.0;
 
+/// How much more often lines are crossed than certain lines are, where the front is kept: crossed lines are in doubt more
+/// often. Fitted with made sites of noisy ends and of lines in blocks.
+pub(crate) const CROSSED_MORE: f64 = 1.6;
+
 /// Pairs of a gap at which both counts are halved.
 pub(crate) const END_ORDER_FADE_AT: f64 = 4_000.0;
+
+/// Nearly certain lines after which the share of crossed lines is known, so that the front is kept. Fitted with made
+/// sites of one page.
+pub(crate) const END_ORDER_KNOWN_AFTER: usize = 32;
 
 /// Lines before a line whose ends are remembered, and one in how many of them it is compared with.
 pub(crate) const END_ORDER_LINES: usize = 64;
@@ -343,6 +351,15 @@ pub(crate) const LATTICE_LINES: usize = 16;
 /// Most mappings that they are aligned with.
 pub(crate) const LATTICE_MAPPINGS: usize = 32;
 
+/// The same where it is kept how far lines have come, beside lines of which some have no mapping or one in ten is logged.
+pub(crate) const LATTICE_LINES_KEPT: usize = 32;
+pub(crate) const LATTICE_MAPPINGS_KEPT: usize = 160;
+
+/// Probability that lines have come past a mapping from which the next lines are aligned without it, and how likely
+/// it is left for other lines below which it is gone.
+pub(crate) const REACHED: f64 = 0.995;
+pub(crate) const REACHED_LEFT: f64 = 0.5;
+
 /// Lines of a group that are looked at for those of one file.
 pub(crate) const LATTICE_SCAN_LINES: usize = 64;
 
@@ -396,6 +413,20 @@ pub(crate) const ALONE_LEAST: f64 = 0.000_2;
 /// adds to the variance of the place in the order. Both fitted with another balancer at half or a tenth of the lines.
 pub(crate) const ALONE_MANY: f64 = 0.05;
 pub(crate) const ALONE_DRIFT: f64 = 0.6;
+
+/// Mappings of a second without a line in it by chance, for the root of the number of mappings: lines come in another
+/// second than requests.
+pub(crate) const LEFT_BY_CHANCE: f64 = 0.1;
+
+/// Share of lines without a mapping from which the front is not kept. Fitted, as [`ALONE_SUPPOSED`], with
+/// made sites: health checks, and another balancer at a tenth or half of the lines.
+pub(crate) const ALONE_KEPT: f64 = 0.25;
+
+/// The part of the mappings supposed at first that counts against lines without one, where lines are in order.
+pub(crate) const ALONE_SUPPOSED: f64 = 0.15;
+
+/// Share of lines without a mapping in groups with several candidates from which no line of these is certain.
+pub(crate) const ALONE_IN_DOUBT: f64 = 0.005;
 
 /// Density of delays, in parts per second, up to which a line without a mapping is as likely as its share says:
 /// equal requests come so often.

@@ -35,7 +35,10 @@ pub(super) fn decide<T>(
     window.weigh_in_order(memory, learnt, group);
     let most = if window.is_crowded() { costs::LATTICE_DECIDED } else { 1 };
     window.lattice.solve(most);
+    window.find_shares(most);
+    let mut decided = 0;
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
+        decided = place + 1;
         let line = window.lines[place].line;
         let server = line.server as usize;
         learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
@@ -44,13 +47,16 @@ pub(super) fn decide<T>(
         let before = memory.mappings.count_stamp(group, line.time);
         let Some((chosen, share)) = best else {
             let verdict = window.leave_unmatched(memory, group, next);
+            if window.keeps {
+                window.claim_parts(memory, place);
+            }
             return EarlyVerdict { verdict, ended: None };
         };
-        let doubted = learnt.servers[server].doubt_order(share, before);
+        let doubted =
+            if window.keeps { share } else { learnt.servers[server].doubt_order(share, before) };
         let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
         let verdict = if doubted < share { verdict.in_doubt(doubted) } else { verdict };
-        window.mappings[chosen].standing = WindowStanding::Taken;
-        let mapping = &window.mappings[chosen];
+        let mapping = window.mappings[chosen];
         let is_ended = mapping.facts.is_some() && !mapping.deferred;
         let mut ended = None;
         if is_ended && share >= learnt.servers[server].teaches() {
@@ -63,12 +69,15 @@ pub(super) fn decide<T>(
                 stamp: line.time,
             });
         }
-        memory.consume(group, mapping.mapping, next);
+        window.take_in_order(memory, (group, next), place, chosen);
         if let Some(ended) = ended.filter(|_| place == 0) {
             learnt.servers[server].advance_to(ended);
         }
         EarlyVerdict { verdict, ended }
     });
+    if window.keeps {
+        window.keep_reached(memory, decided);
+    }
     first.verdict
 }
 
@@ -87,9 +96,11 @@ impl DecisionWindow {
         self.lines.clear();
         self.others.clear();
         for (number, &line) in lines.take(costs::LATTICE_SCAN_LINES) {
-            if line.origin != origin {
+            let is_alone = self.others.is_empty();
+            let most = if is_alone { costs::LATTICE_LINES_KEPT } else { costs::LATTICE_LINES };
+            if line.origin != origin && self.lines.len() <= costs::LATTICE_LINES {
                 self.others.push(line);
-            } else if self.lines.len() < costs::LATTICE_LINES {
+            } else if line.origin == origin && self.lines.len() < most {
                 self.lines.push(WindowLine { number, line });
             } else {
                 break;
@@ -98,24 +109,37 @@ impl DecisionWindow {
         self.mappings.clear();
         self.complete = true;
         let first = self.lines[0].line;
-        let latest = self.lines.last().map_or(first, |last| last.line);
         let server = &learnt.servers[first.server as usize];
         let has_fresh = memory.mappings.first_fresh(group).is_some();
+        // With fine stamps, delays tell more than what earlier lines reached. Lines of several files are in no order, and
+        // among many lines without a mapping order tells little.
+        self.keeps = has_fresh
+            && first.resolution == Resolution::Second
+            && self.others.is_empty()
+            && server.has_one_file()
+            && server.end_order.is_known()
+            && server.flows.alone_unexpected() < costs::ALONE_KEPT
+            && !server.stamped.orders_starts();
+        let (lines, limit) = if self.keeps {
+            (costs::LATTICE_LINES_KEPT, costs::LATTICE_MAPPINGS_KEPT)
+        } else {
+            (costs::LATTICE_LINES, costs::LATTICE_MAPPINGS)
+        };
+        self.lines.truncate(lines);
+        let latest = self.lines.last().map_or(first, |last| last.line);
         self.ordered = 0;
         let oldest = first.time.offset_by(-server.longest_end(&first));
         let fresh = memory.mappings.fresh(group).take(costs::LATTICE_SCAN);
         let old = fresh.take_while(|&it| memory.mappings.get(it).time < oldest).count();
         let left_out = if has_fresh { old.saturating_sub(costs::LATTICE_OLD) } else { 0 };
         self.complete &= left_out == 0;
+        let mut passed = std::mem::take(&mut self.passed);
+        passed.clear();
         let candidates = memory.mappings.candidates(group).skip(left_out);
         for (step, mapping) in candidates.enumerate() {
             let waiting = memory.mappings.get(mapping);
             let is_ordered = !waiting.deferred || !has_fresh;
-            let most = if is_ordered {
-                costs::LATTICE_MAPPINGS
-            } else {
-                self.ordered + costs::LATTICE_OTHERS
-            };
+            let most = if is_ordered { limit } else { self.ordered + costs::LATTICE_OTHERS };
             if step == costs::GROUP_SCAN {
                 self.complete = false;
                 break;
@@ -127,6 +151,11 @@ impl DecisionWindow {
                 }
                 break;
             }
+            let facts = waiting.facts.filter(|_| self.keeps && is_ordered);
+            if facts.is_some_and(|it| memory.exchanges.get(it).reached() >= costs::REACHED) {
+                passed.push(mapping);
+                continue;
+            }
             let is_other = |it: &WindowLine| pair::differs(memory, server, waiting, &it.line);
             if memory.cannot_be(waiting, &latest) || self.lines.iter().all(is_other) {
                 continue;
@@ -135,6 +164,11 @@ impl DecisionWindow {
             self.ordered += usize::from(is_ordered);
         }
         self.sort_mappings(memory, server);
+        for &mapping in passed.iter().rev().take(costs::LATTICE_OTHERS) {
+            let waiting = memory.mappings.get(mapping);
+            self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
+        }
+        self.passed = passed;
         // Where the last mapping is too young for the first line, so are the mappings behind it.
         if let Some(last) = self.mappings[..self.ordered].last() {
             let delay = first.time.micros_since(last.time);
@@ -159,7 +193,8 @@ impl DecisionWindow {
 
     /// Whether the window has as many lines as it can hold.
     fn is_full(&self) -> bool {
-        self.lines.len() == costs::LATTICE_LINES
+        self.lines.len()
+            >= if self.keeps { costs::LATTICE_LINES_KEPT } else { costs::LATTICE_LINES }
     }
 
     /// Whether several lines are decided at once: the first of the group, without any between them.
@@ -178,12 +213,7 @@ impl DecisionWindow {
         }
         self.weigh_pairs(memory, learnt, group);
         self.weigh_mappings(memory, server);
-        let alone = server.alone_cost();
-        for row in 0..self.lines.len() {
-            let others = (self.ordered..self.mappings.len()).map(|place| self.weight(row, place));
-            let weight = others.sum::<f64>() + self.lattice.weight(alone);
-            self.lattice.set_alone(row, weight);
-        }
+        self.weigh_passed(memory, server);
     }
 
     fn weigh_pairs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
@@ -234,7 +264,7 @@ impl DecisionWindow {
             memory.now.max(first.time)
         };
         let horizon = horizon.offset_by(-step);
-        let usual = server.left_over();
+        let usual = if self.keeps { server.left_over_at(first.time) } else { server.left_over() };
         let count = |lines: usize| f64::from(u32::try_from(lines).unwrap_or(u32::MAX));
         let to_others = count(self.others.len()) / count(self.others.len() + self.lines.len());
         for place in 0..self.ordered {
@@ -273,21 +303,14 @@ impl DecisionWindow {
         };
         let asked = |facts| memory.exchanges.get(facts).asked;
         let gap = other.time.micros_since(one.time);
-        server.end_order.crossed(gap, asked(second) < asked(first))
+        let crossed = server.end_order.crossed(gap, asked(second) < asked(first));
+        if self.keeps { crossed * costs::CROSSED_MORE } else { crossed }
     }
 
     /// Returns the weight of a pair by itself.
-    fn weight(&self, row: usize, place: usize) -> f64 {
+    pub(super) fn weight(&self, row: usize, place: usize) -> f64 {
         let cost = self.costs[row * self.mappings.len() + place];
         if cost < costs::LATTICE_WORST { self.lattice.weight(cost) } else { 0.0 }
-    }
-
-    /// Returns the probability that a line takes a mapping.
-    fn share(&self, row: usize, place: usize) -> f64 {
-        if place < self.ordered {
-            return self.lattice.share(row, place);
-        }
-        self.lattice.share_alone(row) * self.weight(row, place) / self.lattice.alone_weight(row)
     }
 
     /// Returns the probability that a line has none of the mappings that earlier lines left.
@@ -295,13 +318,6 @@ impl DecisionWindow {
         let open = self.mappings.iter().enumerate();
         let open = open.filter(|(_, it)| it.standing != WindowStanding::Taken);
         1.0 - open.map(|(place, _)| self.share(row, place)).sum::<f64>()
-    }
-
-    /// Returns the probability that a line has no mapping.
-    fn nobody(&self, row: usize) -> f64 {
-        let alone = self.lattice.share_alone(row);
-        let others = self.ordered..self.mappings.len();
-        alone - others.map(|place| self.share(row, place)).sum::<f64>()
     }
 }
 

@@ -26,6 +26,7 @@ mod matching;
 mod only;
 mod pair;
 pub(crate) mod port;
+mod reached;
 pub(crate) mod request_id;
 mod single;
 mod stranger;

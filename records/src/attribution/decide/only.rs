@@ -21,7 +21,10 @@ pub(super) fn is_plain(
 ) -> bool {
     let only = memory.mappings.only(group).map(|mapping| memory.mappings.get(mapping));
     let is_sole = |it: &WaitingMapping| it.is_unclaimed() && !it.contested;
-    only.is_none_or(|it| it.facts.is_some() || is_sole(it) && !is_doubtful(memory, learnt, line))
+    only.is_none_or(|it| match it.facts {
+        Some(_) => it.is_unclaimed(),
+        None => is_sole(it) && !is_doubtful(memory, learnt, line),
+    })
 }
 
 /// Decides the only line of a group with at most one mapping.

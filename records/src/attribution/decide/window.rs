@@ -41,6 +41,17 @@ pub(crate) struct DecisionWindow {
     pub(super) rarities: Vec<AgentRarity>,
     /// How many of the mappings are in order; the others are weighed by themselves.
     pub(super) ordered: usize,
+    /// Whether the mappings keep the front, and the most likely line does not take a mapping at once.
+    pub(super) keeps: bool,
+    /// Mappings of the group that earlier lines have surely come past.
+    pub(super) passed: Vec<MappingSlot>,
+    /// The weight of all alignments of the decided lines, by where they end, and of those that end within two crossed lines.
+    pub(super) ends: Vec<f64>,
+    pub(super) turned: Vec<f64>,
+    /// The probability of each pair, for the first lines, line after line.
+    pub(super) shares: Vec<f64>,
+    /// How likely a line of each mapping is to come although lines have come past it.
+    pub(super) back: Vec<f64>,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
     /// The cost of each mapping for a line, where lines that are in no order are weighed together.
@@ -77,6 +88,10 @@ pub(super) struct WindowMapping {
     pub(super) standing: WindowStanding,
     /// Whether an earlier line has its client, but in doubt.
     pub(super) named: bool,
+    /// How likely earlier lines have come past the mapping.
+    pub(super) reached: f64,
+    /// How likely an earlier line has the mapping behind it, and the first line has it.
+    pub(super) turned: f64,
 }
 
 impl WindowMapping {
@@ -97,6 +112,8 @@ impl WindowMapping {
             deferred: waiting.deferred,
             standing: WindowStanding::RuledOut,
             named: waiting.named,
+            reached: 0.0,
+            turned: 0.0,
         }
     }
 }
@@ -220,7 +237,8 @@ impl DecisionWindow {
         if !same {
             self.contest_others(memory, chosen);
             // What lines of another file could have is not passed over.
-            if self.others.is_empty() {
+            let is_kept = self.keeps && taken.facts.is_some();
+            if self.others.is_empty() && !is_kept {
                 self.pass_over(memory, group, chosen);
             }
         }
@@ -244,7 +262,9 @@ impl DecisionWindow {
         // Coarse stamps make most times of a group equal.
         let mut last = (Timestamp::MIN, Resolution::Second, false);
         for mapping in &mut self.mappings {
-            if mapping.standing == WindowStanding::Taken {
+            let is_gone =
+                || memory.mappings.get(mapping.mapping).unclaimed() < costs::CLAIMED_LEAST;
+            if mapping.standing == WindowStanding::Taken || is_gone() {
                 continue;
             }
             let WindowMapping { time, resolution, .. } = *mapping;
@@ -318,6 +338,7 @@ fn is_doubtful(
     let server = &learnt.servers[line.server as usize];
     let is_odd = fit == AgentFit::Other || server.delays.is_unusual(delay);
     lines > mappings
+        || chosen.facts.is_some() && server.misses_in_crowds()
         || chosen.contested
         || (chosen.facts.is_none() && is_odd)
         || server.misses_mappings(&memory.servers[line.server as usize])

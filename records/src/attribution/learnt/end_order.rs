@@ -57,6 +57,11 @@ impl EndOrder {
         Self { counts: [counts; 2], last: Vec::new(), seen: 0 }
     }
 
+    /// Whether enough lines were seen for their order to be known.
+    pub(crate) const fn is_known(&self) -> bool {
+        self.seen >= costs::END_ORDER_KNOWN_AFTER
+    }
+
     /// Learns from a line and some of those before it.
     pub(crate) fn learn(&mut self, end: SureEnd) {
         let first = (self.seen + self.seen / costs::END_ORDER_STRIDE) % costs::END_ORDER_STRIDE;

@@ -29,6 +29,8 @@ pub(crate) struct FlowCounts {
     first: (f64, f64),
     lags: SecondLags,
     has_drift: bool,
+    /// Lines of which no mapping is expected, of late.
+    orphans: f64,
 }
 
 /// Where the line of a mapping is expected by the part of the second.
@@ -110,6 +112,7 @@ impl FlowCounts {
             first: (0.0, 0.0),
             lags: SecondLags::new(),
             has_drift: false,
+            orphans: 0.0,
         }
     }
 
@@ -143,6 +146,11 @@ impl FlowCounts {
         self.all_lines += 1;
     }
 
+    /// Counts lines of which no mapping is expected, among those counted before.
+    pub(crate) fn count_orphans(&mut self, lines: f64) {
+        self.orphans += lines;
+    }
+
     /// Adds up the seconds before this one.
     #[cold]
     #[expect(clippy::cast_possible_truncation, reason = "whole numbers of one second")]
@@ -168,6 +176,7 @@ impl FlowCounts {
             self.mappings /= 2.0;
             self.lines /= 2.0;
             self.first = (self.first.0 / 2.0, self.first.1 / 2.0);
+            self.orphans /= 2.0;
         }
         let (mappings, lines) = (self.mappings - self.first.0, self.lines - self.first.1);
         let since_first = excess(mappings, lines).max(excess(lines, mappings));
@@ -245,6 +254,21 @@ impl FlowCounts {
         self.has_drift
     }
 
+    /// Returns the greatest share of mappings of this second without a line, but for chance; `None` while its lines are not
+    /// all known.
+    pub(crate) fn left_at_most(&self, time: Timestamp) -> Option<f64> {
+        let FlowSecond { mappings, lines, .. } = self.known(time)?;
+        let chance = costs::LEFT_BY_CHANCE * mappings.sqrt();
+        (mappings > 0.0).then(|| ((mappings - lines + chance) / mappings).clamp(0.0, 1.0))
+    }
+
+    /// Returns the counts of this second, if all its lines are known.
+    fn known(&self, time: Timestamp) -> Option<FlowSecond> {
+        let second = second(time);
+        let at = self.seconds[place(second)];
+        (at.second == second && second < self.last).then_some(at)
+    }
+
     /// Returns the least share of mappings without a line.
     pub(crate) fn left(&self) -> f64 {
         excess(self.mappings, self.lines)
@@ -253,6 +277,11 @@ impl FlowCounts {
     /// Returns the least share of lines without a mapping.
     pub(crate) fn alone(&self) -> f64 {
         excess(self.lines, self.mappings)
+    }
+
+    /// Returns the least share of lines without a mapping among those of which one is expected.
+    pub(crate) fn alone_unexpected(&self) -> f64 {
+        excess(self.lines - self.orphans, self.mappings)
     }
 }
 
@@ -291,6 +320,39 @@ mod tests {
             assert!((flows.left() - left).abs() < 0.08, "{}", flows.left());
             assert!((flows.alone() - alone).abs() < 0.08, "{}", flows.alone());
         }
+    }
+
+    #[test]
+    fn a_second_with_as_many_lines_as_mappings_leaves_none_over() {
+        let mut flows = FlowCounts::new();
+        for second in 0..4_i64 {
+            for i in 0..100 {
+                let time = Timestamp::from_micros(second * 1_000_000 + i * 10_000);
+                flows.count_mapping(time, OrderPlace::FIRST);
+                if second != 1 || i < 30 {
+                    flows.count_line(time, OrderPlace::FIRST);
+                }
+            }
+        }
+        let most = |second: i64| flows.left_at_most(Timestamp::from_micros(second * 1_000_000));
+        assert!(most(0).unwrap() < 0.02 && most(2).unwrap() < 0.02);
+        assert!((most(1).unwrap() - 0.7).abs() < 0.02);
+        assert_eq!(most(3), None, "more lines may come");
+    }
+
+    #[test]
+    fn lines_of_which_no_mapping_is_expected_do_not_make_mappings_seem_missing() {
+        let mut flows = FlowCounts::new();
+        for i in 0..1_000 {
+            let time = Timestamp::from_micros(i * 10_000);
+            flows.count_line(time, OrderPlace::FIRST);
+            if i % 2 == 0 {
+                flows.count_mapping(time, OrderPlace::FIRST);
+            } else {
+                flows.count_orphans(1.0);
+            }
+        }
+        assert!(flows.alone() > 0.3 && flows.alone_unexpected() <= 0.0);
     }
 
     #[test]

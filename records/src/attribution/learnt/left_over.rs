@@ -8,12 +8,14 @@ pub(crate) struct LeftOverCounts {
     left: f64,
     alone: f64,
     taken: f64,
+    /// How many of `taken` were supposed at first.
+    supposed: f64,
 }
 
 impl LeftOverCounts {
     pub(crate) const fn new() -> Self {
         let (left, taken) = costs::LEFT_OVER_AT_FIRST;
-        Self { left, alone: 0.0, taken }
+        Self { left, alone: 0.0, taken, supposed: taken }
     }
 
     /// Learns that so many mappings were left over; some of them may be only partly so.
@@ -34,6 +36,7 @@ impl LeftOverCounts {
             self.left /= 2.0;
             self.alone /= 2.0;
             self.taken /= 2.0;
+            self.supposed /= 2.0;
         }
     }
 
@@ -44,9 +47,8 @@ impl LeftOverCounts {
     }
 
     /// Returns the cost of a line without a mapping, where there are so many at least.
-    #[expect(clippy::cast_possible_truncation, reason = "a small number")]
     pub(crate) fn alone_cost(&self, at_least: f64) -> i64 {
-        (-1_000.0 * self.alone(at_least).ln()) as i64
+        cost_of(self.alone(at_least))
     }
 
     /// Returns the share of lines without a mapping, where there are so many at least.
@@ -55,11 +57,30 @@ impl LeftOverCounts {
         learnt.max(at_least).max(costs::ALONE_LEAST)
     }
 
+    /// Returns the share of lines in order without a mapping, where there are so many at least. It is known sooner, since
+    /// lines that have none leave no mapping over.
+    pub(crate) fn alone_in_order(&self, at_least: f64) -> f64 {
+        let supposed = self.supposed * costs::ALONE_SUPPOSED;
+        let learnt = self.net(self.alone) / (self.alone + self.taken - self.supposed + supposed);
+        learnt.max(at_least)
+    }
+
+    /// Returns the cost of such a line, beside that of one that has a mapping.
+    pub(crate) fn alone_in_order_cost(&self, at_least: f64) -> i64 {
+        let share = self.alone_in_order(at_least);
+        cost_of(share / (1.0 - share).max(costs::ALONE_LEAST)).max(0)
+    }
+
     /// Returns a count less most of what is left over on both sides: either lines are missing or records.
     /// Otherwise lines that fail to find their mappings would make it seem usual to have none.
     fn net(&self, count: f64) -> f64 {
         count - self.left.min(self.alone) * costs::LEFT_OVER_BOTH
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a small number")]
+fn cost_of(share: f64) -> i64 {
+    (-1_000.0 * share.max(costs::ALONE_LEAST).ln()) as i64
 }
 
 #[cfg(test)]

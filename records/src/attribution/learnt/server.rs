@@ -151,7 +151,9 @@ impl LearntServer {
                 // The lines of the class so far.
                 let lines = i64::from(costs::ORPHANS_AFTER) - 1;
                 self.missing = (self.missing - lines * 1_000_000 / costs::SHARE_MEMORY).max(0);
+                self.flows.count_orphans(f64::from(costs::ORPHANS_AFTER - 1));
             }
+            self.flows.count_orphans(1.0);
             return;
         }
         self.missing += (share - self.missing) / costs::SHARE_MEMORY;
@@ -209,12 +211,24 @@ impl LearntServer {
         self.left_over.left(self.flows.left())
     }
 
+    /// Returns the share of mappings that are left over beside lines of this second. Those that were left over in other
+    /// seconds, as of lines that were lost, say nothing about a second with as many lines as mappings. Where many lines
+    /// have no mapping, counts do not tell how many mappings have no line.
+    pub(crate) fn left_over_at(&self, time: Timestamp) -> f64 {
+        let usual = self.left_over();
+        if self.flows.alone() > 0.0 {
+            return usual;
+        }
+        let most = self.flows.left_at_most(time);
+        most.map_or(usual, |most| usual.min(most.max(costs::LEFT_OVER_LEAST)))
+    }
+
     /// Returns how likely a choice by order is right that would be so with this probability, in thousandths, if the
     /// choices for so many equal lines of the same second `before` were. Where many lines have no mapping, it is not known
     /// how many of those had one.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a part of 1,000")]
     pub(crate) fn doubt_order(&self, share: u16, before: u32) -> u16 {
-        let alone = self.flows.alone();
+        let alone = self.flows.alone_unexpected();
         if alone < costs::ALONE_MANY || before == 0 {
             return share;
         }
@@ -223,9 +237,24 @@ impl LearntServer {
         ((f64::from(share) * known) as u16).max(1)
     }
 
+    /// Whether so many lines of crowded groups have no mapping that none of them is certain.
+    pub(crate) fn misses_in_crowds(&self) -> bool {
+        self.left_over.alone_in_order(self.flows.alone_unexpected()) > costs::ALONE_IN_DOUBT
+    }
+
+    /// Returns the cost of a line in order without a mapping, beside the cost of a delay.
+    pub(crate) fn alone_in_order_cost(&self) -> i64 {
+        self.left_over.alone_in_order_cost(self.flows.alone_unexpected()) + self.delays.peak_cost()
+    }
+
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
-        self.left_over.alone_cost(self.flows.alone()) + self.delays.peak_cost()
+        self.left_over.alone_cost(self.flows.alone_unexpected()) + self.delays.peak_cost()
+    }
+
+    /// Whether all lines so far came from one file.
+    pub(crate) fn has_one_file(&self) -> bool {
+        !self.has_files && self.unexplained.len() <= 1
     }
 
     /// Returns the cost of a line of this group without a mapping, beside that of a mapping's density at its place.

@@ -69,7 +69,12 @@ pub(crate) struct ExchangeFacts {
     body: TimeAfterRequest,
     /// Whether the response has ended, or the connection without a response.
     pub(crate) ended: bool,
+    /// See [`Self::reached`] and [`Self::turned`], in parts of [`WHOLE`].
+    passed: (u16, u16),
 }
+
+/// A probability of 1, as it is stored.
+const WHOLE: u16 = u16::MAX;
 
 impl ExchangeFacts {
     /// Facts about an exchange that has not ended.
@@ -91,7 +96,25 @@ impl ExchangeFacts {
             response: TimeAfterRequest(None),
             body: TimeAfterRequest(None),
             ended: false,
+            passed: (0, 0),
         }
+    }
+
+    /// Returns how likely lines of the group have come past the exchange: in order, later lines do not have it.
+    pub(crate) fn reached(&self) -> f64 {
+        f64::from(self.passed.0) / f64::from(WHOLE)
+    }
+
+    /// Returns how likely the last line has the exchange that ended next, and the next line has this one.
+    pub(crate) fn turned(&self) -> f64 {
+        f64::from(self.passed.1) / f64::from(WHOLE)
+    }
+
+    /// Notes both.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of 1")]
+    pub(crate) fn reach(&mut self, reached: f64, turned: f64) {
+        let parts = |share: f64| (share.clamp(0.0, 1.0) * f64::from(WHOLE)) as u16;
+        self.passed = (parts(reached), parts(turned));
     }
 
     /// Takes a record of the end of the response, or of the request's body after it. Returns whether the record

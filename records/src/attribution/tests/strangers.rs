@@ -21,8 +21,8 @@ fn pause(number: i64) -> i64 {
 
 #[test]
 fn a_guess_by_order_says_how_unsure_it_is_among_lines_without_records() {
-    // One line in so many has no record.
-    for every in [2, 10] {
+    // One line in so many has no record, and so many per cent are right at least.
+    for (every, least) in [(2, 50.0), (10, 78.0), (30, 90.0)] {
         let wait = Duration::from_secs(3);
         let mut site = Site::new(JoinSettings { wait, ..JoinSettings::default() });
         let mut clients = Vec::new();
@@ -61,6 +61,7 @@ fn a_guess_by_order_says_how_unsure_it_is_among_lines_without_records() {
             site.engine.line(&line, u32::try_from(own).unwrap());
         }
         let (said, right) = (said / named * 100.0, right / named * 100.0);
-        assert!((said - right).abs() < 9.0, "{every}: {said:.0} said, {right:.0} right");
+        assert!((said - right).abs() < 5.0, "{every}: {said:.0} said, {right:.0} right");
+        assert!(right > least, "{every}: {right:.0} right");
     }
 }

@@ -20,6 +20,8 @@ pub(crate) struct Lattice {
     open: Vec<f64>,
     /// The weight of a line without any of these mappings.
     alone: Vec<f64>,
+    /// The factor of each line by which its best weight is 1: so that many lines stay within the range of a float.
+    scales: Vec<f64>,
     /// The weight of crossing a mapping with the next.
     crossed: Vec<CrossingWeight>,
     /// Whether a line and the next have one stamp.
@@ -28,6 +30,10 @@ pub(crate) struct Lattice {
     blocks: [Vec<f64>; BLOCKS.len()],
     /// The weight of three lines that do so in any order.
     threes: Vec<f64>,
+    /// The weight of alignments whose first line takes no mapping before this place.
+    start: Vec<f64>,
+    /// The weight of alignments whose first line takes a mapping, as the line before took the next mapping.
+    turned: Vec<f64>,
     /// Weight of all alignments of the lines before this line, with mappings before this place.
     before: Vec<f64>,
     /// The same, but the mappings up to this place are taken or left over.
@@ -69,10 +75,13 @@ impl Default for Lattice {
             left: Vec::new(),
             open: Vec::new(),
             alone: Vec::new(),
+            scales: Vec::new(),
             crossed: Vec::new(),
             together: Vec::new(),
             blocks: Default::default(),
             threes: Vec::new(),
+            start: Vec::new(),
+            turned: Vec::new(),
             before: Vec::new(),
             reached: Vec::new(),
             after: Vec::new(),
@@ -91,8 +100,12 @@ impl Lattice {
         refill(&mut self.left, mappings, 1.0);
         refill(&mut self.open, mappings, 1.0);
         refill(&mut self.alone, lines, 0.0);
+        refill(&mut self.scales, lines, 1.0);
         refill(&mut self.crossed, mappings, CrossingWeight::default());
         refill(&mut self.together, lines, true);
+        refill(&mut self.start, mappings + 1, 0.0);
+        refill(&mut self.turned, mappings + 1, 0.0);
+        self.start[0] = 1.0;
     }
 
     /// Returns the weight of a cost: e to the power of minus `cost` thousandths.
@@ -103,6 +116,16 @@ impl Lattice {
 
     pub(crate) fn set_pair(&mut self, line: usize, mapping: usize, cost: i64) {
         self.pairs[line * self.mappings + mapping] = self.weight(cost);
+    }
+
+    /// Sets the weight of alignments whose first line takes no mapping before a place.
+    pub(crate) fn set_start(&mut self, place: usize, weight: f64) {
+        self.start[place] = weight;
+    }
+
+    /// Sets the weight of alignments whose first line takes a mapping, as the line before took the next mapping.
+    pub(crate) fn set_turned(&mut self, place: usize, weight: f64) {
+        self.turned[place] = weight;
     }
 
     /// Sets the weights of a mapping that is left over, and of one behind the last taken mapping.
@@ -127,15 +150,28 @@ impl Lattice {
 
     /// Returns the weight of a line that takes none of the mappings.
     pub(crate) fn alone_weight(&self, line: usize) -> f64 {
-        self.alone[line]
+        self.alone[line] / self.scales[line]
     }
 
     /// Weighs all alignments, and finds the shares of so many of the first lines.
     pub(crate) fn solve(&mut self, shared: usize) {
+        self.scale();
         self.find_blocks();
         self.find_before();
         self.find_after();
         self.find_shares(shared.min(self.lines));
+    }
+
+    fn scale(&mut self) {
+        for line in 0..self.lines {
+            let row = &mut self.pairs[line * self.mappings..][..self.mappings];
+            let best = row.iter().copied().fold(self.alone[line], f64::max);
+            if best > 0.0 {
+                row.iter_mut().for_each(|weight| *weight /= best);
+                self.alone[line] /= best;
+                self.scales[line] = best.recip();
+            }
+        }
     }
 
     /// Finds the weights of lines that take neighbouring mappings in another order.
@@ -179,7 +215,7 @@ impl Lattice {
         // Three lines more, so that every block has an end.
         refill(&mut self.before, (lines + 3) * width, 0.0);
         refill(&mut self.reached, (lines + 1) * width, 0.0);
-        self.before[0] = 1.0;
+        self.before[..width].copy_from_slice(&self.start);
         for line in 0..=lines {
             let (own, later) = self.before[line * width..].split_at_mut(width);
             let reached = &mut self.reached[line * width..][..width];
@@ -200,6 +236,9 @@ impl Lattice {
                 *to += of * self.alone[line];
             }
             add_products(&mut one[1..], reached, &self.pairs[cells.clone()]);
+            if line == 0 && mappings > 1 {
+                add_products(&mut one[2..], &self.turned, &self.pairs[cells.clone()]);
+            }
             if mappings > 1 {
                 add_products(&mut two[2..], reached, &self.blocks[0][cells.clone()]);
             }
@@ -247,7 +286,13 @@ impl Lattice {
         let (mappings, width) = (self.mappings, self.mappings + 1);
         refill(&mut self.shares, lines * mappings, 0.0);
         refill(&mut self.shares_alone, lines, 1.0);
-        let total = self.after[0];
+        let started = self.start.iter().zip(&self.after).map(|(start, after)| start * after);
+        let mut total = started.sum::<f64>();
+        for place in 0..mappings.saturating_sub(1) {
+            if lines > 0 && self.turned[place] > 0.0 {
+                total += self.turned[place] * self.pairs[place] * self.after[width + place + 2];
+            }
+        }
         if total <= 0.0 {
             return;
         }
@@ -259,6 +304,11 @@ impl Lattice {
             let shares = &mut self.shares[line * mappings..];
             for place in 0..mappings {
                 shares[place] += reached[place] * part * pairs[place] * after[place + 1];
+            }
+            if line == 0 {
+                for place in 0..mappings.saturating_sub(1) {
+                    shares[place] += self.turned[place] * part * pairs[place] * after[place + 2];
+                }
             }
             let before = &self.before[line * width..][..width];
             let alone: f64 = before.iter().zip(after).map(|(before, after)| before * after).sum();
@@ -277,6 +327,37 @@ impl Lattice {
                     }
                 }
             }
+        }
+    }
+
+    /// Finds the weight of all alignments of the first lines by the place where the next line begins, and of alignments
+    /// whose last line has the mapping behind the next line's, by the place of the latter.
+    pub(crate) fn find_ends(&self, lines: usize, ends: &mut Vec<f64>, turned: &mut Vec<f64>) {
+        let (mappings, width) = (self.mappings, self.mappings + 1);
+        ends.clear();
+        ends.extend_from_slice(&self.before[lines * width..][..width]);
+        refill(turned, width, 0.0);
+        if lines == 0 || lines == self.lines {
+            return;
+        }
+        let pair = |line: usize, place: usize| self.pairs[line * mappings + place];
+        let crossed = |line: usize, len: usize, place: usize| {
+            self.crossed[place].of(self.together[line..line + len - 1].iter().all(|it| *it))
+        };
+        let line = lines - 1;
+        let swapped = turned.iter_mut().take(mappings.saturating_sub(1)).enumerate();
+        for (place, weight) in swapped {
+            let swap = crossed(line, 2, place) * pair(line, place + 1);
+            *weight += self.reached[line * width + place] * swap;
+        }
+        if lines < 2 {
+            return;
+        }
+        for place in 0..mappings.saturating_sub(2) {
+            let line = lines - 2;
+            let twice = crossed(line, 3, place).powi(2);
+            let pairs = pair(line, place + 2) * pair(line + 1, place);
+            turned[place + 1] += self.reached[line * width + place] * twice * pairs;
         }
     }
 
@@ -305,95 +386,4 @@ pub(super) fn refill<T: Clone>(of: &mut Vec<T>, len: usize, with: T) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    /// All alignments from this line and mapping on: the taken mappings, and the weight.
-    fn by_trial(
-        lattice: &Lattice,
-        line: usize,
-        mapping: usize,
-        taken: &mut Vec<Option<usize>>,
-        weight: f64,
-        out: &mut Vec<(Vec<Option<usize>>, f64)>,
-    ) {
-        if line == lattice.lines {
-            let open: f64 = lattice.open[mapping..].iter().product();
-            out.push((taken.clone(), weight * open));
-            return;
-        }
-        taken.push(None);
-        by_trial(lattice, line + 1, mapping, taken, weight * lattice.alone[line], out);
-        taken.pop();
-        let mut skipped = 1.0;
-        for next in mapping..lattice.mappings {
-            let weight = weight * skipped;
-            taken.push(Some(next));
-            by_trial(
-                lattice,
-                line + 1,
-                next + 1,
-                taken,
-                weight * lattice.pairs[line * lattice.mappings + next],
-                out,
-            );
-            taken.pop();
-            for (order, crossings) in BLOCKS.into_iter().zip([1, 2, 2, 3]) {
-                let len = order.len();
-                if line + len <= lattice.lines && next + len <= lattice.mappings {
-                    let pairs = order.iter().enumerate();
-                    let pairs = pairs.map(|(step, place)| {
-                        lattice.pairs[(line + step) * lattice.mappings + next + place]
-                    });
-                    let together = lattice.together[line..line + len - 1].iter().all(|it| *it);
-                    let crossed = lattice.crossed[next].of(together);
-                    let crossing = weight * pairs.product::<f64>() * crossed.powi(crossings);
-                    taken.extend(order.iter().map(|place| Some(next + place)));
-                    by_trial(lattice, line + len, next + len, taken, crossing, out);
-                    taken.truncate(taken.len() - len);
-                }
-            }
-            skipped *= lattice.left[next];
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn shares_are_those_of_all_alignments(
-            rows in (1..5_usize, 0..5_usize).prop_flat_map(|(lines, mappings)| {
-                proptest::collection::vec(proptest::collection::vec(0..9_000_i64, mappings), lines)
-            }),
-            left in 0.001..1.0_f64, open in 0.001..1.0_f64, crossed in 0.0..1.0_f64,
-            together in any::<[bool; 4]>(),
-        ) {
-            let mut lattice = Lattice::default();
-            let mappings = rows[0].len();
-            lattice.reset(rows.len(), mappings);
-            for (line, row) in rows.iter().enumerate() {
-                lattice.set_together(line, together[line]);
-                lattice.set_alone(line, 0.01);
-                for (mapping, &cost) in row.iter().enumerate() {
-                    lattice.set_pair(line, mapping, cost);
-                    lattice.set_mapping(mapping, left, open);
-                    lattice.set_crossed(mapping, crossed, crossed / 2.0);
-                }
-            }
-            lattice.solve(rows.len());
-            let mut all = Vec::new();
-            by_trial(&lattice, 0, 0, &mut Vec::new(), 1.0, &mut all);
-            let total: f64 = all.iter().map(|(_, weight)| weight).sum();
-            for line in 0..rows.len() {
-                let share = |mapping| {
-                    let of = all.iter().filter(|(taken, _)| taken[line] == mapping);
-                    of.map(|(_, weight)| weight).sum::<f64>() / total
-                };
-                prop_assert!((lattice.share_alone(line) - share(None)).abs() < 1e-9);
-                for mapping in 0..mappings {
-                    let found = lattice.share(line, mapping);
-                    prop_assert!((found - share(Some(mapping))).abs() < 1e-9);
-                }
-            }
-        }
-    }
-}
+mod tests;
