@@ -125,7 +125,9 @@ fn run(config: &mut MergeConfig, signal: &Arc<AtomicUsize>) -> Result<Exit, Merg
     let mut report = JoinReport::new(config, &clocks, &tally, started.elapsed(), bytes);
     let inputs = RunInputs { config, mappings: &mappings, logs: &logs, clocks: &clocks.servers };
     let lines = report.mapping_lines(&mappings);
-    report.misfits = misfit::of_run(inputs, &report.counts(), &lines, &TypedWords::of_process());
+    let mappings_read = (&lines[..], report.has_mappings_elsewhere());
+    let typed = TypedWords::of_process();
+    report.misfits = misfit::of_run(inputs, &report.counts(), mappings_read, &typed);
     for warning in report.warnings() {
         complain(&warning);
     }

@@ -46,6 +46,8 @@ pub(crate) enum MisfitCause {
     NoRequests,
     /// Mappings name other servers.
     UnknownServer { named: Vec<String>, fits: Option<String> },
+    /// Mappings of another address, without a log here, are of the lines that find none.
+    OtherAddress { address: String },
     /// The balancer names servers by words of its configuration.
     Unnamed { names: Vec<String> },
     /// The mappings are of other ports of the server.
@@ -82,6 +84,7 @@ impl MisfitCause {
             Self::NoTimes => "no_times",
             Self::NoRequests => "no_requests",
             Self::UnknownServer { .. } => "unknown_server",
+            Self::OtherAddress { .. } => "other_address",
             Self::Unnamed { .. } => "unnamed_servers",
             Self::OtherPort { .. } => "other_port",
             Self::MixedUp { .. } => "mixed_up",
@@ -133,6 +136,9 @@ impl fmt::Display for MisfitCause {
                     Some(server) => write!(f, "; the lines are among the mappings of {server}"),
                     None => Ok(()),
                 }
+            }
+            Self::OtherAddress { address } => {
+                write!(f, "they are among the mappings of {address}, of which no log is given: another address of this server")
             }
             Self::Unnamed { names } => {
                 write!(f, "the mapping log names servers by {}, without addresses", ServerList(names))

@@ -46,14 +46,16 @@ pub(crate) struct RunInputs<'a> {
 }
 
 /// Returns the misfits of a run. `counts` has the lines of each server, `mapping_lines` the lines of each mapping log and
-/// how many of them were damaged.
+/// how many of them were damaged; `elsewhere` is whether some were of servers without a log here.
 pub(crate) fn of_run(
     inputs: RunInputs<'_>,
     counts: &[ServerCounts],
-    mapping_lines: &[(u64, u64)],
+    (mapping_lines, elsewhere): (&[(u64, u64)], bool),
     typed: &TypedWords,
 ) -> Vec<SaidMisfit> {
-    if !counts.iter().any(|counts| counts.is_suspect()) {
+    let is_worth_a_look =
+        |counts: &ServerCounts| counts.is_suspect() || (elsewhere && counts.lacks_some());
+    if !counts.iter().any(is_worth_a_look) {
         return Vec::new();
     }
     let RunInputs { config, mappings, logs, clocks } = inputs;

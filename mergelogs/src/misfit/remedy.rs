@@ -45,6 +45,10 @@ impl TypedWords {
                 let right = format!("{}:{port}", wrong.rsplit_once(':')?.0);
                 Some(self.try_with(&WordEdit::Rename(&[(wrong.clone(), right)])))
             }
+            MisfitCause::OtherAddress { address } => {
+                let option = format!("{address}={}", misfit.servers.first()?);
+                Some(self.try_with(&WordEdit::Add(&["--server", &option])))
+            }
             MisfitCause::Unnamed { names } => {
                 let (name, server) = (names.first()?, misfit.servers.first()?);
                 Some(self.try_with(&WordEdit::Add(&["--server", &format!("{name}={server}")])))

@@ -99,6 +99,11 @@ impl<'a> JoinReport<'a> {
         counts.collect()
     }
 
+    /// Returns whether mappings were of servers without a log here.
+    pub(crate) fn has_mappings_elsewhere(&self) -> bool {
+        self.mappings().elsewhere > 0
+    }
+
     /// Returns the lines of each mapping log, and how many of them were damaged.
     pub(crate) fn mapping_lines(&self, mappings: &[InputHead]) -> Vec<(u64, u64)> {
         let ends = &self.tally.mapping_logs;

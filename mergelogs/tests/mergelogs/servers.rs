@@ -35,6 +35,31 @@ fn a_server_may_have_two_addresses_in_the_mapping_log() {
 }
 
 #[test]
+fn an_address_that_is_not_said_to_be_the_servers_is_named_with_the_option() {
+    let folder = MergeFolder::new();
+    for (every, lines_found) in [(2, 100), (10, 180)] {
+        let asked = |n: i64| format!("GET /{} HTTP/1.1", if n % 3 == 0 { 0 } else { n });
+        let server = |n: i64| if n % every == 0 { "2001:db8::1" } else { "10.0.0.1" };
+        let client = |n: i64| format!("203.0.113.{n}");
+        let requests = 0..200;
+        let mappings = requests.clone().map(|n| mapping(&client(n), T + n, server(n), &asked(n)));
+        folder.write("pen.log", mappings.collect::<String>());
+        let lines = requests.map(|n| line("10.9.9.9", T + n, &asked(n)));
+        folder.write("a.log", lines.collect::<String>());
+        let run = folder.run("-q -p pen.log 10.0.0.1:a.log");
+        assert_eq!(run.code, Some(3), "{}", run.err);
+        let address = "among the mappings of 2001:db8::1, of which no log is given";
+        assert!(run.err.contains(address), "{}", run.err);
+        assert!(run.err.contains("--server 2001:db8::1=10.0.0.1"), "{}", run.err);
+        let named = run.clients().iter().filter(|it| it.starts_with("203")).count();
+        assert!(named >= lines_found, "{named}");
+        let run = folder.run("-q -p pen.log 10.0.0.1:a.log --server 2001:db8::1=10.0.0.1");
+        assert_eq!((run.code, run.err.as_str()), (Some(0), ""));
+        assert!((0..200).map(client).eq(run.clients()), "{:?}", run.clients());
+    }
+}
+
+#[test]
 fn two_names_of_one_server_may_each_have_a_log() {
     let folder = MergeFolder::new();
     folder.write("pen.log", mapping("203.0.113.1", T, "10.0.0.1", "GET /a HTTP/1.1"));

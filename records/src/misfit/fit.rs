@@ -181,6 +181,25 @@ impl FitSample {
         }
     }
 
+    /// Returns the server without a log here that has the mappings that a log's own server lacks: the same server by another
+    /// address. Common requests are among its mappings by chance; the lines that find their mappings tell how many.
+    #[must_use]
+    pub fn other_address(&self, log: usize) -> Option<usize> {
+        let has_log = |server: usize| self.logs.get(server).is_some_and(|&lines| lines > 0);
+        let (found, lost): (Vec<_>, Vec<_>) = self.of(log).partition(|line| line.near.has(log));
+        if lost.len() < MISSED || lost.len() * MISSED_PART < found.len() + lost.len() {
+            return None;
+        }
+        let share = |lines: &[&SampledRequest], server: usize| {
+            let near = lines.iter().filter(|line| line.near.has(server)).count();
+            near as f64 / lines.len().max(1) as f64
+        };
+        let others = (0..SERVERS).filter(|&server| server != log && !has_log(server));
+        let best = others.max_by(|&a, &b| share(&lost, a).total_cmp(&share(&lost, b)))?;
+        let (of_lost, by_chance) = (share(&lost, best), share(&found, best));
+        (of_lost > 0.75 && 1.0 - of_lost < (1.0 - by_chance) / 4.0).then_some(best)
+    }
+
     /// Returns the server whose mappings a log fits best, if these are not its own.
     fn better(&self, log: usize) -> Option<usize> {
         let best = (0..SERVERS).rev().max_by_key(|&server| self.fit(log, server).near)?;
@@ -198,6 +217,9 @@ impl FitSample {
     }
 }
 
+/// Fewest lines without a mapping, and the least part of a log's lines, that show another address.
+const MISSED: usize = 10;
+const MISSED_PART: usize = 20;
 /// Different requests that health checks consist of at most.
 const CHECKS: usize = 3;
 /// Fewest lines by which a balancer is known.
@@ -254,6 +276,30 @@ mod tests {
     fn a_log_of_a_server_that_has_none_here_fits_its_mappings() {
         assert_eq!(sample(3, &[0, 2]).mixed_up(), [(1, 2)]);
         assert_eq!(sample(3, &[1]).mixed_up(), [(0, 1)]);
+    }
+
+    #[test]
+    fn a_server_by_two_addresses_is_known_by_the_mappings_that_one_of_them_lacks() {
+        let asked = |n: i64| request(&format!("GET /{} HTTP/1.1", if n % 3 == 0 { 0 } else { n }));
+        let site = |given: usize, server: fn(i64) -> usize| {
+            let mut sample = FitSample::default();
+            (0..given).for_each(|log| (0..200).for_each(|n| sample.line(log, asked(n), at(n))));
+            (0..200).for_each(|n| sample.mapping(server(n), asked(n), at(n)));
+            sample.other_address(0)
+        };
+        assert_eq!(site(1, |n| if n % 2 == 0 { 0 } else { 1 }), Some(1));
+        assert_eq!(
+            site(1, |n| if n % 10 == 1 { 1 } else { 0 }),
+            Some(1),
+            "few by the other address"
+        );
+        assert_eq!(site(2, |n| if n % 2 == 0 { 0 } else { 1 }), None, "it has a log");
+        assert_eq!(site(1, |_| 0), None);
+        assert_eq!(
+            site(1, |n| if n % 3 == 0 { 1 } else { 5 }),
+            None,
+            "of a third server and of none"
+        );
     }
 
     #[test]

@@ -13,6 +13,8 @@ use super::kinds::LogKind;
 const FEW: u64 = 3;
 /// Fewest lines that show a misfit without a cause.
 const UNEXPLAINED: u64 = 20;
+/// Divisor of lines: with that many without a client it is worth a look whether mappings name a server without a log.
+const SOME: u64 = 20;
 /// Microseconds between two spans that do not overlap.
 const GAP: i64 = 60 * 1_000_000;
 
@@ -44,6 +46,11 @@ impl ServerCounts {
     /// Returns whether most lines found no client.
     pub(crate) fn is_lost(self) -> bool {
         is_misfit(self.lines.saturating_sub(self.direct), self.found)
+    }
+
+    /// Returns whether so many lines found no client that those may have come by an address that has no log.
+    pub(crate) fn lacks_some(self) -> bool {
+        self.asked().saturating_sub(self.found) * SOME >= self.asked().max(1)
     }
 
     /// Returns whether a closer look is worthwhile.
@@ -108,6 +115,9 @@ impl MisfitCase<'_> {
         if let Some(cause) = self.mixed_up(index, server) {
             return Some(cause);
         }
+        if let Some(cause) = self.other_address(index, server) {
+            return Some(cause);
+        }
         let asked = counts.asked();
         if !is_misfit(asked, counts.found) {
             return None;
@@ -141,6 +151,13 @@ impl MisfitCase<'_> {
                 let is_other = server.clients.has_one_with_share(counts.found_share());
                 (asked >= UNEXPLAINED && !is_other).then_some(MisfitCause::Unexplained)
             })
+    }
+
+    /// Whether another address, without a log here, has the mappings of the lines that find none.
+    fn other_address(&self, index: usize, server: &ServerFacts) -> Option<MisfitCause> {
+        let number = self.facts.exact.other_address(index).filter(|_| server.is_named)?;
+        let other = self.facts.others.get(number.checked_sub(self.facts.servers.len())?)?;
+        (!other.is_alias).then(|| MisfitCause::OtherAddress { address: other.name.clone() })
     }
 
     /// The name of a server by its number in the samples.
