@@ -4,8 +4,8 @@ use std::process::Command;
 
 use pen_testing::TempFolder;
 use pen_testing::site::{
-    CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, MadeScore, RecordFormat, SitePlan,
-    make, score, write_files,
+    BalancerAddresses, CheckKind, Disturbance, LineFormat, LogFiles, LoggedSize, MadeScore,
+    RecordFormat, SitePlan, make, score, write_files,
 };
 
 /// A made site, and the least per cent of its lines that are right: of all, and of those that are not within
@@ -92,6 +92,16 @@ fn made_cases() -> Vec<MadeCase> {
             classic(base().with(Disturbance::LostRecords(0.2))),
             68.0,
             68.0,
+        ),
+        case(
+            "another balancer with its own address",
+            classic(SitePlan {
+                addresses: BalancerAddresses::Own,
+                requests: 12_000,
+                ..base().with(Disturbance::SecondBalancer(0.5))
+            }),
+            78.0,
+            78.0,
         ),
         case("checks by pen", base().with(Disturbance::Checks(2.0, CheckKind::Pen)), 99.9, 99.9),
         case(

@@ -837,6 +837,19 @@ pub(crate) const BALANCERS: usize = 16;
 /// addresses are known to be translated on the way. By chance one of a hundred such ports has the line's request.
 pub(crate) const BALANCER_TRANSLATED: u8 = 8;
 
+/// Microseconds of a span in which lines of each sender and mappings are counted, and how many spans tell something.
+pub(crate) const SENDER_SPAN: i64 = 4_000_000;
+pub(crate) const SENDER_SPANS: u32 = 12;
+
+/// The greatest sum of squares of what lines and mappings of these spans differ by, for each line: chance makes it 1.
+pub(crate) const SENDER_DIFFERS: f64 = 0.12;
+
+/// Spans at which what was counted is halved.
+pub(crate) const SENDER_SPANS_MOST: u32 = 256;
+
+/// How many times smaller it has to be for a sender without records.
+pub(crate) const SENDER_BETTER: f64 = 4.0;
+
 /// Lines after which records of other balancers are no longer expected by surprise.
 pub(crate) const CUTS_UNDECIDED: u64 = 4_096;
 

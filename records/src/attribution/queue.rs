@@ -62,6 +62,8 @@ pub(crate) enum LineState {
     Unreadable,
     /// The line came past the balancer.
     Direct,
+    /// The line came by another balancer, whose records are missing.
+    Unrecorded,
     /// The line was decided together with an older line.
     Early(Slot<EarlyVerdict>),
     /// The line gets its key only when it is decided.
@@ -165,7 +167,10 @@ impl<T> LineQueue<T> {
             let group = match *state {
                 LineState::Waits(group) => Some(group),
                 LineState::Late(place) => self.late[place].group,
-                LineState::Unreadable | LineState::Direct | LineState::Early(_) => None,
+                LineState::Unreadable
+                | LineState::Direct
+                | LineState::Unrecorded
+                | LineState::Early(_) => None,
             };
             let Some(group) = group.filter(|_| line.server == server) else { continue };
             if let Some(request) = memory.mappings.group(group).request {

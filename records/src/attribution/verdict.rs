@@ -68,6 +68,8 @@ pub enum Reason {
     /// The line came past the balancer: its client field names a host without mappings, and is
     /// right.
     Direct,
+    /// The line's client field names another balancer, whose records are missing.
+    OtherBalancer,
     /// No difference of clocks puts the server's lines and mappings together.
     Clock,
 }
@@ -91,6 +93,7 @@ impl Reason {
             Self::UnknownId => "unknown-id",
             Self::NoRequest => "no-request",
             Self::Direct => "direct",
+            Self::OtherBalancer => "other-balancer",
             Self::Clock => "clock",
         }
     }
@@ -123,6 +126,9 @@ impl Reason {
             Self::UnknownId => "no record of the balancer has the id of the line's request",
             Self::NoRequest => "the line has no request that could be looked up",
             Self::Direct => "the line came past the balancer and names its client itself",
+            Self::OtherBalancer => {
+                "the line names another balancer, of whose requests there are no records"
+            }
             Self::Clock => {
                 "no difference of the clocks puts this server's lines and mappings together"
             }
@@ -147,6 +153,7 @@ impl Reason {
             Self::UnknownId,
             Self::NoRequest,
             Self::Direct,
+            Self::OtherBalancer,
             Self::Clock,
         ];
         all.into_iter().find(|reason| reason.as_str() == word)

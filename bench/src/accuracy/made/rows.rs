@@ -195,7 +195,8 @@ impl MadeRows {
             ] {
                 self.both(&format!("{what}, {name}"), aim, plan.clone().with(disturbance));
             }
-            let own = SitePlan { addresses: BalancerAddresses::Own, ..plan.clone() };
+            let own =
+                SitePlan { addresses: BalancerAddresses::Own, requests: 12_000, ..plan.clone() };
             self.both(&format!("half by another balancer with its own address, {name}"), aim, {
                 own.clone().with(Disturbance::SecondBalancer(0.5))
             });

@@ -38,6 +38,9 @@ impl<T> Attributor<T> {
         if logged.sender.is_some_and(|sender| senders.is_direct(sender)) {
             return LineState::Direct;
         }
+        if learnt.servers[index].sender_flows.count_line(line.time, logged.sender) {
+            return LineState::Unrecorded;
+        }
         let has_number = logged.peer_port.is_some() || !logged.trailing.is_empty();
         let is_id_found = has_id && request_id::note_found(memory, learnt, logged);
         let late = || LateLine { logged: *logged, group: None, is_found: false, is_id_found };

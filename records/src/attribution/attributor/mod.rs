@@ -123,6 +123,7 @@ impl<T> Attributor<T> {
         {
             let place = self.memory.servers.get(record.server.0 as usize).map(|it| it.mappings);
             server.flows.count_mapping(record.time, place.unwrap_or(OrderPlace::FIRST));
+            server.sender_flows.count_mapping(record.time);
         }
         if self.memory.take(record) {
             self.queue.regroup(&mut self.memory, record.server.0);
@@ -157,8 +158,9 @@ impl<T> Attributor<T> {
             server.hosts.take_line(&line);
         }
         let state = self.state_of(logged, &line);
-        if let (false, Some(server)) =
-            (matches!(state, LineState::Direct), self.memory.servers.get_mut(line.server as usize))
+        let has_records = !matches!(state, LineState::Direct | LineState::Unrecorded);
+        if let (true, Some(server)) =
+            (has_records, self.memory.servers.get_mut(line.server as usize))
         {
             self.learnt.servers[line.server as usize].flows.count_line(line.time, server.lines);
             server.lines = server.lines.next();
@@ -225,6 +227,7 @@ impl<T> Attributor<T> {
             }
             LineState::Unreadable => decide::unreadable(memory, learnt, line),
             LineState::Direct => LineVerdict::unmatched(Reason::Direct),
+            LineState::Unrecorded => LineVerdict::unmatched(Reason::OtherBalancer),
             LineState::Early(place) => {
                 let early = queue.take_early(place);
                 if let Some(ended) = early.ended {
@@ -349,7 +352,7 @@ impl<T> Attributor<T> {
         let index = line.server as usize;
         let Some(server) = self.memory.servers.get_mut(index) else { return };
         server.held -= 1;
-        if matches!(verdict.reason, Reason::NoRequest | Reason::Direct) {
+        if matches!(verdict.reason, Reason::NoRequest | Reason::Direct | Reason::OtherBalancer) {
             return;
         }
         let learnt = &mut self.learnt.servers[index];

@@ -6,6 +6,7 @@
 //! - `end_order`: whether a server logs exchanges in the order in which they end.
 //! - `named_balancers`: whether lines name the addresses that records have for their balancer.
 //! - `senders`: which client fields of lines name a host that comes past the balancer.
+//! - `sender_flows`: which client fields name a balancer without records.
 //! - `agreement`: how often logged status and size are those that the balancer saw.
 //! - `calibration`: how often doubtful single-candidate matches prove right.
 //! - `fallback`: which client was last seen with a User-Agent.
@@ -38,6 +39,7 @@ pub(crate) mod places;
 pub(crate) mod ports;
 pub(crate) mod rates;
 pub(crate) mod request_ids;
+pub(crate) mod sender_flows;
 pub(crate) mod senders;
 pub(crate) mod server;
 pub(crate) mod stamped;

@@ -16,6 +16,7 @@ use super::places::PlaceOrder;
 use super::ports::PortEvidence;
 use super::rates::RequestRates;
 use super::request_ids::RequestIdEvidence;
+use super::sender_flows::SenderFlows;
 use super::senders::ServerSenders;
 use super::stamped::StampedPart;
 use super::tls::LearntTls;
@@ -39,6 +40,7 @@ pub(crate) struct LearntServer {
     /// How many places lines are off.
     pub(crate) places: PlaceOrder,
     pub(crate) senders: ServerSenders,
+    pub(crate) sender_flows: Box<SenderFlows>,
     pub(crate) named_balancers: NamedBalancers,
     pub(crate) fallback: AgentFallback,
     pub(crate) agreement: ResponseAgreement,
@@ -84,6 +86,7 @@ impl LearntServer {
             is_coarse: false,
             places: PlaceOrder::new(),
             senders: ServerSenders::default(),
+            sender_flows: Box::new(SenderFlows::new()),
             named_balancers: NamedBalancers::default(),
             fallback: AgentFallback::new(),
             agreement: ResponseAgreement::new(),
