@@ -116,6 +116,17 @@ struct OpenMappingLog {
     places: Option<SecondPlaces>,
 }
 
+impl OpenMappingLog {
+    /// Returns the time by which the next record is merged with other mapping logs.
+    #[inline]
+    fn next_place(&mut self) -> Option<Timestamp> {
+        match &mut self.places {
+            Some(places) => places.place_record(&self.records[self.at..]),
+            None => self.records.get(self.at).map(|record| record.time),
+        }
+    }
+}
+
 /// The inputs and settings of a merge.
 pub(crate) struct JoinSetup<'a> {
     pub(crate) config: &'a MergeConfig,
@@ -493,15 +504,9 @@ impl<'a> MergeJoin<'a> {
             }
             log.at += 1;
             // With the same time again, the log stays the first.
-            if let Some(next) = log.records.get(log.at)
-                && (next.time != time || log.places.is_some())
+            if let Some(next) = log.next_place()
+                && (next != time || log.places.is_some())
             {
-                let next = match &mut log.places {
-                    Some(places) => {
-                        places.place_record(&log.records[log.at..]).unwrap_or(next.time)
-                    }
-                    None => next.time,
-                };
                 self.mapping_heads.advance_first(next);
             }
             taken += 1;
@@ -540,9 +545,8 @@ impl<'a> MergeJoin<'a> {
         }
         let batch = receive(&reader.batches, &self.setup.signal, &log.origin)?;
         (log.records, log.at) = (batch.records, 0);
-        if let Some(first) = log.records.first() {
-            let placed = log.places.as_mut().and_then(|places| places.place_record(&log.records));
-            self.mapping_heads.advance_first(placed.unwrap_or(first.time));
+        if let Some(first) = log.next_place() {
+            self.mapping_heads.advance_first(first);
         }
         if let Some(end) = batch.end {
             log.state = InputState::Ended;

@@ -224,10 +224,8 @@ impl FlowCounts {
 
     /// Returns the place that is expected by the part of the second.
     fn by_part(&self, time: Timestamp, mapping: OrderPlace) -> Option<ExpectedPlace> {
-        let second = second(time);
-        let at = &self.seconds[place(second)];
-        let is_known = at.second == second && second < self.last;
-        if !is_known || at.lines.min(at.mappings) < costs::PLACES_SPREAD_FROM {
+        let at = self.known(time)?;
+        if at.lines.min(at.mappings) < costs::PLACES_SPREAD_FROM {
             return None;
         }
         let rank = mapping.after(at.before_mappings) as f64 - 0.5;

@@ -81,9 +81,10 @@ impl SenderFlows {
         if span > self.span {
             self.close(span);
         }
-        let known = self.senders.iter().position(|it| it.name == sender && sender.is_some());
-        let free = || self.senders.iter().position(|it| it.name.is_none() && sender.is_some());
-        let Some(at) = known.or_else(free) else {
+        // Free ones come last.
+        let is_its = |it: &SenderFlow| it.name == sender || it.name.is_none();
+        let its = sender.and_then(|_| self.senders.iter().position(is_its));
+        let Some(at) = its else {
             self.others += 1.0;
             return false;
         };
