@@ -68,6 +68,17 @@ fn client_and_request_are_found_without_a_format() {
         format!(
             r#"{{"remote-addr":"10.0.0.9","method":"GET","url":"/p?x=7","http-version":"1.1","date":"{stamp}Z"}}"#
         ),
+        // Serilog, Logback and other loggers of applications.
+        format!(
+            r#"{{"@t":"{stamp}Z","RequestMethod":"GET","RequestPath":"/p","QueryString":"?x=7","Protocol":"HTTP/1.1","StatusCode":200,"ClientIp":"10.0.0.9"}}"#
+        ),
+        format!(
+            r#"{{"@timestamp":"{stamp}Z","remote_host":"10.0.0.9","requested_url":"{REQUEST}","status_code":200}}"#
+        ),
+        format!(
+            r#"{{"timestamp":"{stamp}Z","peer_addr":"10.0.0.9:40100","request":"{REQUEST}"}}"#
+        ),
+        format!(r#"{{"time":"{stamp}Z","ipAddress":"10.0.0.9","request":"{REQUEST}"}}"#),
         // Hypercorn, with its peer's port.
         format!("10.0.0.9:52638 - - {TIME} \"GET /p?x=7 1.1\" 200 271 \"-\" \"curl/8.0\""),
     ] {

@@ -24,7 +24,7 @@ use super::{AccessLine, StampZone};
 use crate::time::{Resolution, Timestamp};
 
 /// Names of the shapes, with their patterns: see [`ShapePattern::compile`].
-const SHAPES: [(&str, &str); 40] = [
+const SHAPES: [(&str, &str); 43] = [
     ("Gin", r#"[GIN] %t | %s | %* | %c | %m "%u""#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %b "%r" "%a"%*"#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %*"#),
@@ -38,6 +38,7 @@ const SHAPES: [(&str, &str); 40] = [
     ("werkzeug", r#"INFO:%w:%c - %w [%t] "%m %u %p" %s %*"#),
     ("aiohttp", r#"INFO:%w:%c [%t] "%m %u %p" %s %*"#),
     ("uvicorn", r#"INFO: %c - "%m %u %p" %s%*"#),
+    ("uvicorn", r#"%t INFO: %c - "%m %u %p" %s%*"#),
     ("uvicorn", r#"%c - "%m %u %p" %s%*"#),
     ("uvicorn", r#"[%t] [%w] [%w] %c - "%m %u %p" %s%*"#),
     ("uvicorn", r#"%t - %w - %c - "%m %u %p" %s%*"#),
@@ -45,11 +46,13 @@ const SHAPES: [(&str, &str); 40] = [
     ("Sanic", "[%t] - (%*)[%w][%c]: %m %u %s %*"),
     ("Twisted", r#"%*"%c" %w %w [%t] "%m %u %p" %s %b "%r" "%a""#),
     ("Tornado", "[%w %t %w] %s %m %u (%c) %*"),
+    ("Jupyter", "[%w %t %*] %s %m %u (%*@%c) %*"),
     ("Rust log", r#"[%t %w %w] %c "%m %u %p" %s %*"#),
     ("client and time", r#"%c %t "%m %u %p" %s %*"#),
     ("Rails", r#"%*Started %m "%u" for %c at %t"#),
     ("uWSGI", "[pid: %*] %c (%*) {%*} [%t] %m %u => generated %b bytes in %* (%p %s)%*"),
     ("chi", r#"%t "%m %u %p" from %c - %s %*"#),
+    ("chi", r#"%t [%*] "%m %u %p" from %c - %s %*"#),
     ("Fiber", "%t | %s | %w | %c | %m | %u | %*"),
     ("Fiber", "%w | %s | %w | %c | %m | %u | %*"),
     ("Fiber", "%t %w | %s | %w | %c | %m | %u | %*"),

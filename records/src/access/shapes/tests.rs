@@ -60,6 +60,13 @@ fn lines_of_frameworks_and_other_servers_are_read() {
     );
     check("Tornado", &["[I 261122 20:23:21 web:2239] 200 GET /a?b=1 (10.0.0.9) 0.45ms"]);
     check(
+        "Jupyter",
+        &[
+            "[I 2026-11-22 20:23:21.123 ServerApp] 200 GET /a?b=1 (@10.0.0.9) 1.23ms",
+            "[I 2026-11-22 20:23:21.123 JupyterHub log:192] 200 GET /a?b=1 (ann@10.0.0.9) 1.23ms",
+        ],
+    );
+    check(
         "Rust log",
         &[
             r#"[2026-11-22T20:23:21Z INFO  actix_web::middleware::logger] 10.0.0.9 "GET /a?b=1 HTTP/1.1" 200 512 "-" "x" 0.000123"#,
@@ -84,6 +91,7 @@ fn lines_of_frameworks_and_other_servers_are_read() {
         "chi",
         &[
             r#"2026/11/22 20:23:21 "GET http://shop.example/a?b=1 HTTP/1.1" from 10.0.0.9:40001 - 200 512B in 12.3µs"#,
+            r#"2026/11/22 20:23:21 [web1/8fPqzLkJ2a-000001] "GET http://shop.example/a?b=1 HTTP/1.1" from 10.0.0.9:40001 - 200 512B in 12.3µs"#,
         ],
     );
     check("PHP", &["[Sun Nov 22 20:23:21 2026] 10.0.0.9:40001 [200]: GET /a?b=1"]);
