@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pen_records::access::carried;
 use pen_records::attribution::{BalancerHashes, MappingEvent, ServerIndex};
 use pen_records::clocks::{ClockKnot, ClockTrack, KnotKind};
 use pen_records::mapping::classic::FileReader;
@@ -48,6 +49,8 @@ pub(super) struct MappingScan<'a> {
     third_party: ThirdPartyLogReader,
     servers: &'a NamedServers,
     balancers: BalancerHashes,
+    /// The text of a line within another.
+    text: Vec<u8>,
     /// Whether requests are compared without the protocol.
     by_target: bool,
 }
@@ -64,6 +67,7 @@ impl<'a> MappingScan<'a> {
             third_party: ThirdPartyLogReader::of_samples(third_party),
             servers,
             balancers: BalancerHashes::default(),
+            text: Vec::new(),
             by_target,
         }
     }
@@ -71,6 +75,15 @@ impl<'a> MappingScan<'a> {
     /// Returns the time of a line, and its record if its server is wanted. Lines of third-party balancers have
     /// their record in any case.
     pub(super) fn parse(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+        self.parse_whole(line, wanted).or_else(|| {
+            let mut text = std::mem::take(&mut self.text);
+            let scanned = carried(line, &mut text).and_then(|line| self.parse_whole(line, wanted));
+            self.text = text;
+            scanned
+        })
+    }
+
+    fn parse_whole(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
         if !self.third_party.wants_all() {
             let scanned = if line.starts_with(mapping::line::START) {
                 self.parse_extended(line, wanted)

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pen_records::access::{Parser, Spec};
+use pen_records::access::{Parser, Spec, carried};
 use pen_records::mapping::{self, Mapping};
 use pen_records::time::Timestamp;
 use xxhash_rust::xxh3::xxh3_64;
@@ -59,7 +59,8 @@ impl InputHead {
     ) -> io::Result<Self> {
         let (mut extended, mut is_third_party) = (false, false);
         let mut reader = ThirdPartyLogReader::new(third_party);
-        let head = Self::look(origin, |line| {
+        let mut text = Vec::new();
+        let mut time = |line: &[u8]| {
             extended |= line.starts_with(mapping::line::START);
             if !reader.wants_all()
                 && let Ok(mapping) = Mapping::parse_file_line(line)
@@ -69,6 +70,9 @@ impl InputHead {
             let time = reader.wants(line).then(|| reader.time(line)).flatten();
             is_third_party |= time.is_some();
             time
+        };
+        let head = Self::look(origin, |line| {
+            time(line).or_else(|| carried(line, &mut text).and_then(&mut time))
         })?;
         let third_party = is_third_party || !head.repeatable;
         let extended = extended || third_party;

@@ -1,6 +1,6 @@
 //! What kind of log lines are, by their looks: for messages about a file that was given as something else.
 
-use pen_records::access::{Parser, Spec};
+use pen_records::access::{Parser, Spec, carried};
 use pen_records::addr::parse_ip;
 use pen_records::mapping::Mapping;
 use pen_records::mapping::third_party_log::{ThirdPartyReader, ThirdPartySpec};
@@ -34,6 +34,13 @@ const KNOWN: [(&str, &str); 9] = [
     ),
 ];
 
+/// JSON of balancers, each by a key of its server, which no web server logs.
+const OBJECTS: [(&[u8], &str); 3] = [
+    (b"\"ServiceAddr\":", "a log of Traefik"),
+    (b"\"ServiceURL\":", "a log of Traefik"),
+    (b"\"upstream_host\":", "a log of Envoy"),
+];
+
 /// The kind of a log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) enum LogKind {
@@ -41,6 +48,8 @@ pub(crate) enum LogKind {
     Mappings,
     /// A log of another balancer, in the format with this place in [`KNOWN`].
     Known(usize),
+    /// JSON of another balancer, with this place in [`OBJECTS`].
+    Object(usize),
     /// A log of another balancer, in a format of its own.
     Envoy,
     Haproxy,
@@ -70,6 +79,7 @@ impl LogKind {
                 "AWS" => "a log of an AWS load balancer",
                 _ => "a log of HAProxy",
             },
+            Self::Object(place) => OBJECTS[place].1,
             Self::Envoy => "a log of Envoy",
             Self::Haproxy => "a log of HAProxy in a format of its own",
             Self::Conntrack => "a list of conntrack events",
@@ -87,6 +97,7 @@ impl LogKind {
     pub(crate) fn mapping_format(self) -> Option<&'static str> {
         match self {
             Self::Known(place) => Some(KNOWN[place].1),
+            Self::Object(_) => Some("json"),
             _ => None,
         }
     }
@@ -120,17 +131,32 @@ impl KindReader {
         if Mapping::parse_file_line(line).is_ok() {
             return Some(LogKind::Mappings);
         }
-        if let Some((place, _)) = self
-            .known
-            .iter_mut()
-            .find_map(|(place, reader)| reader.read(line).is_ok().then_some((*place, ())))
-        {
+        if let Some(place) = self.known_by(line) {
             return Some(LogKind::Known(place));
+        }
+        if let Some(carried) = carried(line, &mut Vec::new()) {
+            if Mapping::parse_file_line(carried).is_ok() {
+                return Some(LogKind::Mappings);
+            }
+            if let Some(place) = self.known_by(carried) {
+                return Some(LogKind::Known(place));
+            }
+        }
+        if line.starts_with(b"{")
+            && let Some(place) = OBJECTS.iter().position(|(key, _)| has(line, key))
+        {
+            return Some(LogKind::Object(place));
         }
         if self.access.parse(line).is_ok_and(|line| line.time.is_some()) {
             return Some(LogKind::Access);
         }
         Some(by_looks(line))
+    }
+
+    /// Returns the place of the format that reads a line.
+    fn known_by(&mut self, line: &[u8]) -> Option<usize> {
+        let mut known = self.known.iter_mut();
+        known.find_map(|(place, reader)| reader.read(line).is_ok().then_some(*place))
     }
 
     /// Returns the kind of most of the lines.
@@ -147,9 +173,13 @@ impl KindReader {
     }
 }
 
+fn has(line: &[u8], text: &[u8]) -> bool {
+    memchr::memmem::find(line, text).is_some()
+}
+
 /// Returns the kind of a line that nothing reads.
 fn by_looks(line: &[u8]) -> LogKind {
-    let has = |text: &[u8]| memchr::memmem::find(line, text).is_some();
+    let has = |text: &[u8]| has(line, text);
     let digits = |pattern: &[u8]| {
         line.len() >= pattern.len()
             && pattern.iter().zip(line).all(|(&wanted, &byte)| match wanted {
@@ -267,6 +297,18 @@ mod tests {
             (r#"[2026-11-22T20:23:21.123Z]  "GET /a" "curl/8.0""#, LogKind::NoClient),
             ("[192.0.2.7]:50001 200 - GET /a", LogKind::Unknown),
             (r#"{"level":"info"}"#, LogKind::Json),
+            (
+                r#"{"ClientHost":"192.0.2.7","RequestMethod":"GET","RequestPath":"/","ServiceAddr":"10.0.0.1:80","StartUTC":"2026-11-22T20:23:21Z"}"#,
+                LogKind::Object(0),
+            ),
+            (
+                r#"{"log":"192.0.2.1 1795379000 10.0.0.1 GET / HTTP/1.1\n","stream":"stdout"}"#,
+                LogKind::Mappings,
+            ),
+            (
+                "Nov 22 20:23:20 lb pen: 192.0.2.1 1795379000 10.0.0.1 GET / HTTP/1.1",
+                LogKind::Mappings,
+            ),
             ("\0\u{1}\u{2}abc", LogKind::Binary),
             ("hello", LogKind::Unknown),
         ] {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
+use pen_records::access::carried;
 use pen_records::attribution::ServerIndex;
 use pen_records::mapping::{Mapping, RequestText};
 use pen_records::request::Fingerprint;
@@ -62,6 +63,14 @@ impl MappingSampler {
         line: &[u8],
         known: &NamedServers,
     ) -> Result<MappingSample, String> {
+        self.read_whole(line, known).or_else(|error| {
+            let mut text = Vec::new();
+            let carried = carried(line, &mut text).and_then(|it| self.read_whole(it, known).ok());
+            carried.ok_or(error)
+        })
+    }
+
+    fn read_whole(&mut self, line: &[u8], known: &NamedServers) -> Result<MappingSample, String> {
         if !self.third_party.wants_all() {
             match Mapping::parse_file_line(line) {
                 Ok(mapping) => return Ok(sample(&mapping, known)),

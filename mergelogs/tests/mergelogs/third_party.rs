@@ -1,6 +1,6 @@
 //! Mapping logs of other balancers, and clients that are not to be known.
 
-use crate::support::{MergeFolder, Run};
+use crate::support::{self, MergeFolder, Run};
 
 const PORT: &str = r#"%h %l %u %t "%r" %>s %b %{remote}p"#;
 
@@ -233,4 +233,78 @@ fn no_client_is_written_whole_where_that_is_asked_for() {
     let first = clients("key=key");
     assert!(first[0].starts_with("fd04:") && first[1].starts_with("fd06:"), "{first:?}");
     assert_eq!(first, clients("key=key"));
+}
+
+/// Makes a line of a number.
+type MakeLine<'a> = &'a dyn Fn(i64) -> String;
+
+/// What programs that pass lines on write before and behind a line, in which quotes are escaped or not.
+const CARRIERS: &[(&str, &str, bool)] = &[
+    ("Nov 22 20:23:20 lb a[7]: ", "", false),
+    ("2026-11-22T20:23:20.545803+00:00 relay lb a[7]: ", "", false),
+    ("<134>1 2026-11-22T20:23:20Z lb a 14 - - ", "", false),
+    ("2026-11-22T20:23:20.545803123Z stdout F ", "", false),
+    ("lb-1  | ", "", false),
+    ("/var/log/lb.log:", "", false),
+    (r#"{"log":""#, r#"\n","stream":"stdout","time":"2026-11-22T20:23:20.5Z"}"#, true),
+    (r#"{"__REALTIME_TIMESTAMP":"1795379000545803","MESSAGE":""#, r#""}"#, true),
+];
+
+#[test]
+fn a_mapping_log_may_come_through_a_container_or_the_journal() {
+    const T: i64 = 1_795_379_000;
+    let pen = |i: i64| {
+        support::mapping(&format!("192.0.2.{i}"), T + i, "10.0.0.1", &format!("GET /{i} HTTP/1.1"))
+    };
+    let own = |i: i64| {
+        let at = T + i;
+        format!(
+            "pen1 {at}.000000 request 192.0.2.{i} 9964 10.0.0.1 80 10.9.9.9 4{i} {i} 1 - - - - - - - - - - GET /{i} HTTP/1.1\n"
+        )
+    };
+    let haproxy = |i: i64| {
+        format!(
+            "192.0.2.{i}:99 [22/Nov/2026:20:23:{}.123] web app/w1 0/0/0/2/2 200 5 - - ---- 1/1/0/0/0 0/0 \"GET /{i} HTTP/1.1\"\n",
+            20 + i
+        )
+    };
+    let nginx = |i: i64| {
+        format!(
+            "192.0.2.{i} [2026-11-22T20:23:{}+00:00] \"GET /{i} HTTP/1.1\" 200 \"10.0.0.1:80\"\n",
+            20 + i
+        )
+    };
+    let logs: [(MakeLine<'_>, &[&str]); 4] = [
+        (&pen, &[]),
+        (&own, &[]),
+        (&haproxy, &["--server", "app/w1=10.0.0.1"]),
+        (
+            &nginx,
+            &[
+                "--mapping-format",
+                r#"$remote_addr [$time_iso8601] "$request" $status "$upstream_addr""#,
+            ],
+        ),
+    ];
+    for (log, options) in logs {
+        for (before, behind, is_escaped) in CARRIERS {
+            let folder = MergeFolder::new();
+            let carried = |i| {
+                let line = log(i);
+                let line = line.trim_end();
+                let line = if *is_escaped { line.replace('"', "\\\"") } else { line.to_owned() };
+                format!("{before}{line}{behind}\n")
+            };
+            folder.write("lb.log", (1..9).map(carried).collect::<String>());
+            let line = |i| support::line("10.9.9.9", T + i, &format!("GET /{i} HTTP/1.1"));
+            folder.write("a.log", (1..9).map(line).collect::<String>());
+            let run =
+                folder.run_with("-q --mapping-zone UTC -p lb.log 10.0.0.1:a.log", |command| {
+                    command.args(options);
+                });
+            let right: Vec<_> = (1..9).map(|i| format!("192.0.2.{i}")).collect();
+            assert_eq!(run.clients(), right, "{before}{}: {}", log(1), run.err);
+            assert_eq!(run.code, Some(0), "{}", run.err);
+        }
+    }
 }

@@ -5,6 +5,7 @@
 //! their variants, `format` and `plan` for pasted format strings, `json`, and `shapes` for servers with a form
 //! of their own; `envelope` skips a syslog envelope around any of them.
 
+mod carried;
 mod clf;
 mod counts;
 mod envelope;
@@ -30,6 +31,7 @@ mod write;
 
 use std::fmt;
 
+pub use self::carried::carried;
 use self::envelope::Envelope;
 pub use self::format::{FormatError, FormatProblem};
 pub use self::known::FormatName;

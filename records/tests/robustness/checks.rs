@@ -1,7 +1,9 @@
 //! Properties that hold for any bytes, one function for each parser. `tests/robustness.rs` and the
 //! targets in `fuzz/` call these functions; each panics where its property is violated.
 
-use pen_records::access::{AccessLine, LineSpan, LoggedRequest, Parser, Spec, write_with_text};
+use pen_records::access::{
+    AccessLine, LineSpan, LoggedRequest, Parser, Spec, carried, write_with_text,
+};
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{
     Attributor, BalancerHashes, FingerprintCuts, JoinSettings, LoggedLine, MappingEvent,
@@ -41,6 +43,9 @@ pub(crate) fn mapping_datagram(bytes: &[u8]) {
 /// A parsed line of a mapping file is written as it was read, except for bytes that a file cannot
 /// hold; writing a second time gives the same bytes.
 pub(crate) fn mapping_file_line(bytes: &[u8]) {
+    let mut text = Vec::new();
+    let within = carried(bytes, &mut text);
+    assert!(within.is_none_or(|within| within.len() < bytes.len()));
     let Ok(mapping) = Mapping::parse_file_line(bytes) else { return };
     let is_extended = bytes.starts_with(pen_records::mapping::line::START);
     let write = |mapping: &Mapping<'_>| {

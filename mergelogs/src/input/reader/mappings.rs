@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_records::access::carried;
 use pen_records::attribution::{BalancerHashes, MappingEvent};
 use pen_records::clocks::ClockTrack;
 use pen_records::mapping::classic::FileReader;
@@ -35,6 +36,28 @@ pub(crate) struct MappingJob {
     pub(crate) shares: MemoryShares,
 }
 
+/// What reads the lines of a log.
+struct LineReaders {
+    classic: FileReader,
+    names: SpellingCache,
+    balancers: BalancerHashes,
+    third_party: ThirdPartyLogReader,
+    /// The text of a line within another.
+    text: Vec<u8>,
+}
+
+impl LineReaders {
+    fn new(third_party: &ThirdPartySettings) -> Self {
+        Self {
+            classic: FileReader::default(),
+            names: SpellingCache::default(),
+            balancers: BalancerHashes::default(),
+            third_party: ThirdPartyLogReader::new(third_party),
+            text: Vec::new(),
+        }
+    }
+}
+
 impl MappingJob {
     pub(crate) fn start(self) -> io::Result<ReaderHandle<MappingBatch, Vec<MappingEvent>>> {
         let progress = (self.pass == 0).then_some(&self.shares.progress);
@@ -59,10 +82,7 @@ impl MappingJob {
             compression: Some(archive.compression),
             ..MappingEnd::default()
         });
-        let mut parser = FileReader::default();
-        let mut names = SpellingCache::default();
-        let mut balancers = BalancerHashes::default();
-        let mut third_party = ThirdPartyLogReader::new(&self.third_party);
+        let mut readers = LineReaders::new(&self.third_party);
         let mut block = TextBlock::default();
         let mut cursor = self.track.as_deref().map(ClockTrack::cursor);
         let mut passed = 0_u64;
@@ -74,30 +94,7 @@ impl MappingJob {
                     Some(cursor) => -cursor.next(passed + start as u64, Timestamp::MIN).0,
                     None => 0,
                 };
-                let (damaged, complaints) = (end.damaged, end.complaints.len());
-                if third_party.wants_all() && !line.starts_with(mapping::line::START) {
-                    end.lines += 1;
-                    self.third_party_line(
-                        (&mut third_party, &mut balancers),
-                        (line, behind),
-                        &mut end,
-                        &mut reorder,
-                    );
-                    continue;
-                }
-                let known = (&mut names, &mut balancers);
-                self.line(&mut parser, known, (line, behind), &mut end, &mut reorder);
-                if end.damaged > damaged && third_party.wants(line) {
-                    // Neither ours nor the C balancer's: perhaps another's.
-                    end.damaged = damaged;
-                    end.complaints.truncate(complaints);
-                    self.third_party_line(
-                        (&mut third_party, &mut balancers),
-                        (line, behind),
-                        &mut end,
-                        &mut reorder,
-                    );
-                }
+                self.any_line(&mut readers, (line, behind), &mut end, &mut reorder);
             }
             passed += next.filled as u64;
             block = next;
@@ -115,22 +112,71 @@ impl MappingJob {
             }
         }
         end.late = reorder.late();
-        end.unnamed = third_party.names.unnamed;
-        end.options.append(&mut third_party.names.options);
+        end.unnamed = readers.third_party.names.unnamed;
+        end.options.append(&mut readers.third_party.names.options);
         // The merge may have stopped listening: then nobody wants to know.
         let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
 
-    /// Handles a line that is ours or the C balancer's.
-    fn line(
+    /// Handles a line, whosever it is.
+    fn any_line(
         &self,
-        reader: &mut FileReader,
-        (names, balancers): (&mut SpellingCache, &mut BalancerHashes),
+        readers: &mut LineReaders,
         (line, behind): (&[u8], i64),
         end: &mut MappingEnd,
         reorder: &mut Reorder<MappingEvent>,
     ) {
         end.lines += 1;
+        let (damaged, complaints) = (end.damaged, end.complaints.len());
+        self.line(readers, (line, behind), end, reorder);
+        if end.damaged == damaged {
+            return;
+        }
+        // Perhaps a line that another program passed on. If not, what is wrong with the line itself is said.
+        let mut text = std::mem::take(&mut readers.text);
+        if let Some(carried) = carried(line, &mut text) {
+            let (before, said) = (end.damaged, end.complaints.len());
+            self.line(readers, (carried, behind), end, reorder);
+            end.complaints.truncate(said);
+            if end.damaged > before {
+                end.damaged = before;
+            } else {
+                end.damaged = damaged;
+                end.complaints.truncate(complaints);
+            }
+        }
+        readers.text = text;
+    }
+
+    /// Handles a line as it stands.
+    fn line(
+        &self,
+        readers: &mut LineReaders,
+        (line, behind): (&[u8], i64),
+        end: &mut MappingEnd,
+        reorder: &mut Reorder<MappingEvent>,
+    ) {
+        if readers.third_party.wants_all() && !line.starts_with(mapping::line::START) {
+            return self.third_party_line(readers, (line, behind), end, reorder);
+        }
+        let (damaged, complaints) = (end.damaged, end.complaints.len());
+        self.own_line(readers, (line, behind), end, reorder);
+        if end.damaged > damaged && readers.third_party.wants(line) {
+            // Neither ours nor the C balancer's: perhaps another's.
+            end.damaged = damaged;
+            end.complaints.truncate(complaints);
+            self.third_party_line(readers, (line, behind), end, reorder);
+        }
+    }
+
+    /// Handles a line that is ours or the C balancer's.
+    fn own_line(
+        &self,
+        LineReaders { classic: reader, names, balancers, .. }: &mut LineReaders,
+        (line, behind): (&[u8], i64),
+        end: &mut MappingEnd,
+        reorder: &mut Reorder<MappingEvent>,
+    ) {
         if line.starts_with(mapping::line::START) {
             if let Some(mut record) = self.extended_line(balancers, line, end) {
                 record.time = record.time.offset_by(behind);
@@ -213,7 +259,7 @@ impl MappingJob {
     /// record of the beginning is late.
     fn third_party_line(
         &self,
-        (third_party, balancers): (&mut ThirdPartyLogReader, &mut BalancerHashes),
+        LineReaders { third_party, balancers, .. }: &mut LineReaders,
         (line, behind): (&[u8], i64),
         end: &mut MappingEnd,
         reorder: &mut Reorder<MappingEvent>,

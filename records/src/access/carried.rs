@@ -1,0 +1,58 @@
+//! Lines of any log as the programs that pass them on write them: behind an envelope, or as a text in a JSON object.
+
+use super::{envelope, json};
+use crate::request::unescape;
+
+/// Returns the line that another line carries: behind envelopes of syslog, container runtimes, the journal or grep, or
+/// as a text in a JSON object, as Docker's json-file has it. `None` for a line that carries none. `text` is scratch
+/// space for a line that was escaped.
+#[cold]
+pub fn carried<'a>(line: &'a [u8], text: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let inner = match json::open(line, 0) {
+        Some(start) => {
+            let escaped = json::wrapped_text(line, start)?.of(line);
+            text.resize(escaped.len(), 0);
+            let length = unescape(escaped, text);
+            &text[..length]
+        }
+        None => line,
+    };
+    let behind = inner.get(envelope::find(inner).length as usize..)?.trim_ascii_end();
+    (!behind.is_empty() && behind.len() < line.len()).then_some(behind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_found_in_what_carries_it() {
+        let mapping = "192.0.2.7 1795379001 10.0.0.1 GET /a HTTP/1.1";
+        for (line, expected) in [
+            ("Nov 22 20:23:21 lb pen[7]: ", ""),
+            ("2026-11-22T20:23:21.545803+00:00 relay lb pen[7]: ", ""),
+            ("<134>1 2026-11-22T20:23:21Z lb pen 14 - - ", ""),
+            ("2026-11-22T20:23:21.545803123Z stdout F ", ""),
+            ("lb-1  | ", ""),
+            ("/var/log/pen.log:", ""),
+            ("pen.log:12:", ""),
+            (r#"{"log":""#, r#"\n","stream":"stderr","time":"2026-11-22T20:23:21Z"}"#),
+            (r#"{"_HOSTNAME":"lb","MESSAGE":""#, r#""}"#),
+            (r#"{"log":"<134>Nov 22 20:23:21 pen: "#, r#"\n"}"#),
+        ] {
+            let mut text = Vec::new();
+            let line = format!("{line}{mapping}{expected}");
+            let found = carried(line.as_bytes(), &mut text).map(String::from_utf8_lossy);
+            assert_eq!(found.as_deref(), Some(mapping), "{line}");
+        }
+        let escaped = r#"{"log":"\u003c134\u003eNov 22 20:23:21 a[1]: \"GET \\x\" \/\n"}"#;
+        assert_eq!(carried(escaped.as_bytes(), &mut Vec::new()), Some(&br#""GET \x" /"#[..]));
+        for line in
+            ["", "{", "{}", r#"{"log":""}"#, mapping, "\u{1}", r#"{"log":"{\"log\":\"\"}"}"#]
+        {
+            let mut text = Vec::new();
+            let found = carried(line.as_bytes(), &mut text);
+            assert!(found.is_none_or(|found| found.len() < line.len()), "{line}");
+        }
+    }
+}
