@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use pen_records::addr::ServerAddr;
 use pen_records::attribution::{Attributor, ServerIndex};
 use pen_records::server_alias::ServerAliases;
+use pen_records::time::Timestamp;
 
 /// Length limit of a socket path in bytes, above what the system permits.
 const PATH: usize = 255;
@@ -24,8 +25,8 @@ pub(crate) struct ServerTable {
     paths: HashMap<Box<[u8]>, MappedServer>,
     /// Whether a mapping named the server, by its number.
     is_mapped: Vec<bool>,
-    /// Whether a line of the server had a request without its protocol, by the server's number.
-    lacks_protocol: Vec<bool>,
+    /// When the first line without protocol came, by the server's number.
+    lacks_protocol: Vec<Option<Timestamp>>,
 }
 
 /// A server that a mapping names.
@@ -53,17 +54,17 @@ impl ServerTable {
     /// Takes notice of a line of the server whose request lacks the protocol. From then on the server's requests are
     /// compared without.
     #[cold]
-    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex) {
+    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex, now: Timestamp) {
         let index = server.0 as usize;
         if self.lacks_protocol.len() <= index {
-            self.lacks_protocol.resize(index + 1, false);
+            self.lacks_protocol.resize(index + 1, None);
         }
-        self.lacks_protocol[index] = true;
+        self.lacks_protocol[index].get_or_insert(now);
     }
 
-    /// Whether the server's requests are compared without the protocol.
-    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> bool {
-        self.lacks_protocol.get(server.0 as usize).copied().unwrap_or(false)
+    /// Returns since when the server's requests are compared without the protocol, if they are.
+    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> Option<Timestamp> {
+        self.lacks_protocol.get(server.0 as usize).copied().flatten()
     }
 
     /// Returns the server at an address that lines come from.

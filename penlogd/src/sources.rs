@@ -10,6 +10,7 @@ use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::server_alias::{ServerAliases, ServerKey};
 use pen_records::shipment::ShipmentServer;
+use pen_records::time::Timestamp;
 
 use crate::clocks::ServerClock;
 use crate::first_lines::FirstLines;
@@ -193,12 +194,12 @@ impl LineSources {
     }
 
     /// See [`ServerTable::ignore_protocol`].
-    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex) {
-        self.servers.ignore_protocol(server);
+    pub(crate) fn ignore_protocol(&mut self, server: ServerIndex, now: Timestamp) {
+        self.servers.ignore_protocol(server, now);
     }
 
     /// See [`ServerTable::ignores_protocol`].
-    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> bool {
+    pub(crate) fn ignores_protocol(&self, server: ServerIndex) -> Option<Timestamp> {
         self.servers.ignores_protocol(server)
     }
 

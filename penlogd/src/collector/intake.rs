@@ -16,6 +16,12 @@ use crate::third_party::UnusableLine;
 use crate::twins::{TwinFinder, TwinLine};
 use crate::warnings::{WarningCause, Warnings};
 
+/// How long lines may belong to records from before the first line of their server, in microseconds.
+const FIRST_LINES: i64 = 10_000_000;
+
+/// The protocols that a line may have had, the commonest first.
+const PROTOCOLS: [&[u8]; 3] = [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0"];
+
 /// A line before its decision. The bytes are in the arena.
 #[derive(Clone, Copy)]
 pub(super) struct BufferedLine {
@@ -105,7 +111,7 @@ impl Intake {
         let mapping = &Mapping { server_port: server.port.or(mapping.server_port), ..*mapping };
         match MappingEvent::with_exchange(mapping, server.index, time, &mut self.balancers) {
             Some(record) => {
-                let record = if self.sources.ignores_protocol(server.index) {
+                let record = if self.sources.ignores_protocol(server.index).is_some() {
                     record.ignoring_protocol(mapping)
                 } else {
                     record
@@ -195,7 +201,7 @@ impl Intake {
         let parsed = place.parser.parse(line);
         let server = place.server;
         if parsed.as_ref().is_ok_and(|parsed| parsed.request.lacks_protocol()) {
-            self.sources.ignore_protocol(server);
+            self.sources.ignore_protocol(server, read);
         }
         let ignores_protocol = self.sources.ignores_protocol(server);
         let Some(place) = self.sources.get_mut(source) else { return };
@@ -207,10 +213,12 @@ impl Intake {
             Ok(parsed) => {
                 let cuts = self.engine.live_cuts();
                 let evidence = LoggedLine::new(line, parsed, cuts, place.server, time);
-                let evidence = if ignores_protocol {
-                    evidence.ignoring_protocol(line, parsed, cuts)
-                } else {
-                    evidence
+                let evidence = match ignores_protocol {
+                    Some(since) => {
+                        let is_new = read < since.offset_by(FIRST_LINES);
+                        without_protocol(&self.engine, evidence, (line, parsed), is_new)
+                    }
+                    None => evidence,
                 };
                 let evidence = LoggedLine {
                     server_port: place.key.port,
@@ -253,4 +261,20 @@ impl Intake {
         }
         self.engine.line(&evidence, BufferedLine { len, client, source, number });
     }
+}
+
+/// Returns the evidence of a line whose server logs no protocols. Records from before the server's first line have
+/// the protocol. Being older, such a record comes first for a line that `is_new`.
+#[cold]
+fn without_protocol(
+    engine: &Attributor<BufferedLine>,
+    evidence: LoggedLine,
+    (line, parsed): (&[u8], &AccessLine),
+    is_new: bool,
+) -> LoggedLine {
+    let cuts = engine.live_cuts();
+    let with = |protocol| evidence.assuming_protocol(line, parsed, cuts, protocol);
+    let mut before = PROTOCOLS.into_iter().filter(|_| is_new).map(with);
+    let known = before.find(|evidence| engine.has_mappings_of(evidence));
+    known.unwrap_or_else(|| evidence.ignoring_protocol(line, parsed, cuts))
 }

@@ -1,11 +1,10 @@
-//! Lines of any log as the programs that pass them on write them: behind an envelope, or as a text in a JSON object.
+//! Lines within lines: behind an envelope, or as a text in a JSON object.
 
 use super::{envelope, json};
 use crate::request::unescape;
 
-/// Returns the line that another line carries: behind envelopes of syslog, container runtimes, the journal or grep, or
-/// as a text in a JSON object, as Docker's json-file has it. `None` for a line that carries none. `text` is scratch
-/// space for a line that was escaped.
+/// Returns the line within a line: behind envelopes of syslog, container runtimes, the journal or grep, or as a text
+/// in a JSON object, as in Docker's json-file. `None` without a line within. `text` is scratch space for escaped text.
 #[cold]
 pub fn carried<'a>(line: &'a [u8], text: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let inner = match json::open(line, 0) {

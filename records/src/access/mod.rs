@@ -277,6 +277,18 @@ impl LoggedRequest {
         }
     }
 
+    /// Fingerprint of the request with a protocol, for a line without.
+    #[must_use]
+    pub fn with_protocol(&self, line: &[u8], cut: Cut, protocol: &[u8]) -> Option<Fingerprint> {
+        match *self {
+            Self::Parts { method, target, query, protocol: None } => {
+                let text = joined(line, method, target, query);
+                Fingerprint::of_logged(&[&text, protocol], cut)
+            }
+            _ => self.fingerprint(line, cut),
+        }
+    }
+
     /// Whether the format logs requests by parts, without the protocol.
     #[must_use]
     pub const fn lacks_protocol(&self) -> bool {

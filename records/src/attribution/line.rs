@@ -4,7 +4,7 @@ use std::num::{NonZeroU16, NonZeroU32, NonZeroU64};
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::access::{AccessLine, LineSpan, TrailingNumbers};
+use crate::access::{AccessLine, LineSpan, LoggedRequest, TrailingNumbers};
 use crate::attribution::memory::client::AgentHash;
 use crate::hash::mix;
 use crate::request::{Cut, Fingerprint};
@@ -179,12 +179,40 @@ impl LoggedLine {
         parsed: &AccessLine,
         cuts: FingerprintCuts,
     ) -> Self {
-        if parsed.is_wrapped {
-            let mut fields = Vec::with_capacity(text.len());
-            let parsed = parsed.unwrapped(text, &mut fields);
-            return self.ignoring_protocol(&fields, &parsed, cuts);
-        }
-        let request = |cut| parsed.request.without_protocol(text, cut);
+        self.with_requests(text, parsed, cuts, |request, text, cut| {
+            request.without_protocol(text, cut)
+        })
+    }
+
+    /// The same, with a protocol, for records from before the server's first line without protocol.
+    #[must_use]
+    #[cold]
+    pub fn assuming_protocol(
+        self,
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: FingerprintCuts,
+        protocol: &[u8],
+    ) -> Self {
+        self.with_requests(text, parsed, cuts, |request, text, cut| {
+            request.with_protocol(text, cut, protocol)
+        })
+    }
+
+    fn with_requests(
+        self,
+        text: &[u8],
+        parsed: &AccessLine,
+        cuts: FingerprintCuts,
+        fingerprint: impl Fn(&LoggedRequest, &[u8], Cut) -> Option<Fingerprint>,
+    ) -> Self {
+        let mut fields = Vec::new();
+        let unwrapped = parsed.is_wrapped.then(|| parsed.unwrapped(text, &mut fields));
+        let (text, parsed) = match &unwrapped {
+            Some(unwrapped) => (&fields[..], unwrapped),
+            None => (text, parsed),
+        };
+        let request = |cut| fingerprint(&parsed.request, text, cut);
         Self {
             short: if cuts.short { request(Cut::Short) } else { None },
             long: if cuts.long { request(Cut::Long) } else { None },

@@ -144,6 +144,13 @@ impl<T> Attributor<T> {
         self.learnt.losses.count(now, records, missing);
     }
 
+    /// Returns whether a mapping has the request of the line.
+    #[must_use]
+    pub fn has_mappings_of(&self, logged: &LoggedLine) -> bool {
+        let group = self.memory.group_now_of(logged);
+        group.is_some_and(|group| self.memory.mappings.group(group).mappings > 0)
+    }
+
     /// Takes a line, with whatever the driver needs to write it. A line of a server that was never numbered is
     /// an error of the driver; the line comes out without a client.
     pub fn line(&mut self, logged: &LoggedLine, payload: T) {
