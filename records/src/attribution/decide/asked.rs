@@ -179,9 +179,9 @@ impl DecisionWindow {
             let surprise = i64::from(self.rarities[row].surprise);
             let elsewhere = self.elsewhere * self.lattice.weight(surprise);
             let weight = self.lattice.weight(alone + surprise);
-            let costs = self.asked_costs.iter().zip(&self.unclaimed).enumerate();
-            let near = costs.filter(|&(_, (&cost, _))| cost < dear);
-            let near = near.map(|(place, (&cost, unclaimed))| {
+            let near = self.asked_costs.iter().filter(|&&(_, cost)| cost < dear);
+            let near = near.map(|&(place, cost)| {
+                let unclaimed = self.unclaimed[place];
                 (place, self.lattice.weight(cost) * unclaimed * (1.0 - left_over))
             });
             self.matching.add_line(near, weight + elsewhere);
@@ -189,8 +189,8 @@ impl DecisionWindow {
         self.alone = self.lattice.weight(alone);
     }
 
-    /// Finds the cost of each mapping for a line, and returns from which cost on mappings are too dear beside the
-    /// cheapest.
+    /// Finds the mappings that a line may have, with their costs, and returns from which cost on they are too dear beside
+    /// the cheapest.
     fn find_asked_costs(
         &mut self,
         pairs: &AskedCosts<'_>,
@@ -198,13 +198,22 @@ impl DecisionWindow {
         row: usize,
     ) -> i64 {
         let (line, rarity) = (&self.lines[row].line, &self.rarities[row]);
-        self.window_costs.find(pairs, &self.mappings, line, &mut self.asked_costs);
-        let mut least = IMPOSSIBLE;
-        for (cost, client) in self.asked_costs.iter_mut().zip(&self.profiles) {
-            *cost += i64::from(profiles.cost(client, rarity));
-            least = least.min(*cost);
+        self.asked_costs.clear();
+        let (mut least, mut dear) = (IMPOSSIBLE, IMPOSSIBLE);
+        let costs = self.window_costs.beside(pairs, &self.mappings, line);
+        for (place, (by_place, client)) in costs.zip(&self.profiles).enumerate() {
+            // No User-Agent makes a pair cheaper.
+            if by_place >= dear {
+                continue;
+            }
+            let cost = by_place + i64::from(profiles.cost(client, rarity));
+            if cost < dear {
+                self.asked_costs.push((place, cost));
+                least = least.min(cost);
+                dear = dear.min(least + costs::MATCHING_DEAR);
+            }
         }
-        (least + costs::MATCHING_DEAR).min(IMPOSSIBLE)
+        dear
     }
 
     /// Returns the probability that a line has no mapping, not even one that is not in the window.

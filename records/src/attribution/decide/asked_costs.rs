@@ -1,6 +1,8 @@
 //! The cost of a line and a mapping that tells only when a request was asked: by the delay, and where order tells more
 //! than delays, by their places in the server's order.
 
+use std::cell::Cell;
+
 use super::window::WindowMapping;
 use crate::attribution::costs;
 use crate::attribution::learnt::places::PlaceOrder;
@@ -23,6 +25,8 @@ pub(super) struct AskedCosts<'a> {
     usual_lead: i64,
     lead_by_chance: i64,
     evidence: AskedEvidence,
+    /// How many places the lines of the last mapping's time usually come after it: coarse stamps make most times equal.
+    last: Cell<(Timestamp, i64)>,
 }
 
 /// What tells which line belongs to which mapping.
@@ -59,7 +63,8 @@ impl<'a> AskedCosts<'a> {
         });
         let usual_lead = server.places.usual_lead();
         let lead_by_chance = server.flows.lead_by_chance();
-        Self { memory, server, usual, usual_lead, lead_by_chance, evidence }
+        let last = Cell::new((Timestamp::MIN, usual));
+        Self { memory, server, usual, usual_lead, lead_by_chance, evidence, last }
     }
 
     /// Returns the cost of a line without a mapping, if lines have stamps as fine as this.
@@ -127,11 +132,22 @@ impl<'a> AskedCosts<'a> {
                 .spread(waiting.time, waiting.place)
                 .map_or((0, None), |(usual, spread)| (usual, Some(spread))),
             AskedEvidence::CoarsePlace | AskedEvidence::Place => {
-                let moved = flows.lead(waiting.time) - self.usual_lead;
-                let is_chance = moved.abs() <= self.lead_by_chance;
-                (if is_chance { self.usual } else { self.usual + moved }, None)
+                (self.usual_at(waiting.time), None)
             }
         }
+    }
+
+    /// Returns how many places after its mapping a line usually comes, by the mapping's time.
+    fn usual_at(&self, time: Timestamp) -> i64 {
+        let (last, usual) = self.last.get();
+        if last == time {
+            return usual;
+        }
+        let moved = self.server.flows.lead(time) - self.usual_lead;
+        let is_chance = moved.abs() <= self.lead_by_chance;
+        let usual = if is_chance { self.usual } else { self.usual + moved };
+        self.last.set((time, usual));
+        usual
     }
 
     /// Returns the cost of a delay, where stamps are as fine as this and places tell so much.
@@ -244,26 +260,26 @@ impl WindowCosts {
         self.stamp = None;
     }
 
-    /// Finds the cost of each mapping for a line, by delay and place: [`IMPOSSIBLE`] or more if time puts the pair out
+    /// Returns the cost of each mapping for a line, by delay and place: [`IMPOSSIBLE`] or more if time puts the pair out
     /// of the question.
-    pub(super) fn find(
+    #[inline]
+    pub(super) fn beside(
         &mut self,
         pairs: &AskedCosts<'_>,
         mappings: &[WindowMapping],
         line: &HeldLine,
-        found: &mut Vec<i64>,
-    ) {
+    ) -> impl Iterator<Item = i64> {
         if self.stamp != Some((line.time, line.resolution)) {
             self.turn_to(pairs, mappings, line);
         }
-        let places = &pairs.server.places;
-        found.clear();
-        let mappings = self.mappings.iter();
-        if self.are_placed {
-            found.extend(mappings.map(|it| it.by_delay + places.cost(it.behind(line))));
-        } else {
-            found.extend(mappings.map(|it| it.with_place(places, line, it.by_delay)));
-        }
+        let (places, are_placed) = (&pairs.server.places, self.are_placed);
+        self.mappings.iter().map(move |it| {
+            if are_placed {
+                it.by_delay + places.cost(it.behind(line))
+            } else {
+                it.with_place(places, line, it.by_delay)
+            }
+        })
     }
 
     /// Finds what is the same for all lines with this stamp.

@@ -54,8 +54,8 @@ pub(crate) struct DecisionWindow {
     pub(super) back: Vec<f64>,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
-    /// The cost of each mapping for a line, where lines that are in no order are weighed together.
-    pub(super) asked_costs: Vec<i64>,
+    /// The mappings that a line may have and their costs, where lines that are in no order are weighed together.
+    pub(super) asked_costs: Vec<(usize, i64)>,
     pub(super) window_costs: WindowCosts,
     /// The User-Agents of each mapping's client there.
     pub(super) profiles: Vec<ClientProfile>,
@@ -262,11 +262,10 @@ impl DecisionWindow {
         // Coarse stamps make most times of a group equal.
         let mut last = (Timestamp::MIN, Resolution::Second, false);
         for mapping in &mut self.mappings {
-            let is_gone =
-                || memory.mappings.get(mapping.mapping).unclaimed() < costs::CLAIMED_LEAST;
-            if mapping.standing == WindowStanding::Taken || is_gone() {
+            if mapping.standing == WindowStanding::Taken {
                 continue;
             }
+            debug_assert!(memory.mappings.get(mapping.mapping).unclaimed() >= costs::CLAIMED_LEAST);
             let WindowMapping { time, resolution, .. } = *mapping;
             if mapping.facts.is_some() || (last.0, last.1) != (time, resolution) {
                 last = (time, resolution, is_possible(memory, server, mapping, line));

@@ -197,8 +197,13 @@ fn gap(places: i64) -> usize {
 
 #[inline]
 fn bin(behind: i64) -> usize {
-    let places = usize::try_from(behind.unsigned_abs()).unwrap_or(usize::MAX);
-    let steps = if places <= NEAR { places } else { steps_to_far(places) };
+    // Most places are near: each has a bin of its own.
+    let near = usize::try_from(behind.saturating_add_unsigned(NEAR as u64)).unwrap_or(usize::MAX);
+    if near <= 2 * NEAR { FAR + near } else { far_bin(behind) }
+}
+
+fn far_bin(behind: i64) -> usize {
+    let steps = steps_to_far(usize::try_from(behind.unsigned_abs()).unwrap_or(usize::MAX));
     if behind < 0 { OWN - steps } else { OWN + steps }
 }
 
