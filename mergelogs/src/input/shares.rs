@@ -17,9 +17,9 @@ const WINDOW: usize = 4 << 20;
 /// Bytes all inputs together read at once. Each input has several blocks of its share in use.
 const BLOCKS: usize = 4 << 20;
 /// Least and most bytes one input reads at once.
-const BLOCK: (usize, usize) = (16 << 10, 256 << 10);
+const BLOCK: (usize, usize) = (16 << 10, 512 << 10);
 /// Limit of batches of one input that wait for the merge.
-const AHEAD: (usize, usize) = (1, 3);
+const AHEAD: (usize, usize) = (1, 2);
 /// Least bytes of a block counted for a line. Blocks of shorter lines are read in smaller batches, as a
 /// parsed line takes more memory than a short text.
 const LINE: usize = 32;
@@ -106,15 +106,15 @@ mod tests {
         let take = |shares: &MemoryShares| {
             (shares.block(), shares.window().weight, shares.lines(), shares.ahead())
         };
-        assert_eq!(take(&shares), (256 << 10, 4 << 20, 8 << 10, 3), "alone");
+        assert_eq!(take(&shares), (512 << 10, 4 << 20, 16 << 10, 2), "alone");
         // Twelve begin within the window of the first.
         inputs.open(Timestamp::from_seconds(0));
-        assert_eq!(take(&shares), (256 << 10, (16 << 20) / 12, 8 << 10, 3));
+        assert_eq!(take(&shares), ((4 << 20) / 12, (16 << 20) / 12, (4 << 20) / 12 / 32, 2));
         inputs.open(Timestamp::from_seconds(1 << 40));
         assert_eq!(take(&shares), (16 << 10, (16 << 20) / 1_000, 512, 1));
         for _ in 0..999 {
             inputs.end();
         }
-        assert_eq!(take(&shares), (256 << 10, 4 << 20, 8 << 10, 3), "the last one");
+        assert_eq!(take(&shares), (512 << 10, 4 << 20, 16 << 10, 2), "the last one");
     }
 }

@@ -17,7 +17,7 @@ use crate::output::Output;
 use crate::report::audit::Audit;
 
 /// Lines passed to the writer at once.
-const BATCH: usize = 1 << 10;
+const BATCH: usize = 1 << 12;
 /// Batches that may wait to be written.
 const AHEAD: usize = 8;
 
