@@ -56,10 +56,11 @@ struct ClockSide {
     rough: Option<ArchiveClock>,
 }
 
-/// Compares all clocks. Inputs that can be read only once are skipped.
+/// Compares all clocks with those of some balancers, or of one of several. Inputs that can be read only once are skipped.
 pub(super) fn compare(
     config: &MergeConfig,
     balancers: &[BalancerLogs<'_>],
+    is_one_of_several: bool,
     logs: &[(usize, InputHead)],
 ) -> Vec<ArchiveClock> {
     let firsts = balancers.iter().filter_map(|it| Some((it.heads.first()?.first_time, it.ahead)));
@@ -72,7 +73,9 @@ pub(super) fn compare(
     let mut sides: Vec<ClockSide> = Vec::new();
     // A few lines mostly suffice, and a clock that drifts does so less.
     let more = MORE.min(most);
-    for (lines, reach) in [(FEW, NEAR), (SOME, NEAR), (more, NEAR), (most, NEAR), (most, FAR)] {
+    let steps = [(FEW, NEAR), (SOME, NEAR), (more, NEAR), (most, NEAR), (most, FAR)];
+    // Where lines of other balancers lie between, a few say too little.
+    for &(lines, reach) in &steps[if is_one_of_several { 2 } else { 0 }..] {
         if reach.bytes == NEAR.bytes {
             sample_lines(config, logs, (first_mapping, by_target), lines, &mut sides);
         }

@@ -187,12 +187,12 @@ pub(crate) fn compare(
     let scan = MappingScan::new(&config.third_party, &names, by_target(&mappings, logs));
     let mut texts = MappingTexts::open(&mappings, scan, held);
     let mut balancers = BalancerLogs::tell_apart(&mappings, |origin| texts.last_time(origin));
-    let begin = |logs_of: &[BalancerLogs<'_>]| begin::compare(config, logs_of, logs);
-    BalancerLogs::compare_clocks(&mut balancers, |one| begin(std::slice::from_ref(one)));
+    let begin = |logs_of: &[BalancerLogs<'_>], one| begin::compare(config, logs_of, one, logs);
+    BalancerLogs::compare_clocks(&mut balancers, |one| begin(std::slice::from_ref(one), true));
     for logs in &balancers {
         texts.correct(&logs.heads, logs.ahead);
     }
-    let servers = begin(&balancers);
+    let servers = begin(&balancers, false);
     let mut clocks = ArchiveClocks {
         tracks: vec![None; logs.len()],
         pieces: vec![Vec::new(); servers.len()],

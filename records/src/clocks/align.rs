@@ -14,6 +14,8 @@ const STEP: i64 = SECOND / 8;
 const CLUSTER: i64 = 50_000;
 /// Unambiguous pairs that suffice for an estimate.
 const ENOUGH: usize = 6;
+/// Tenths of them that agree where they are of the same requests.
+const AGREEING: usize = 9;
 
 /// The timestamp differences that a clock offset explains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +110,8 @@ fn pairs(series: &Series, (low, high): (i64, i64)) -> usize {
     count
 }
 
-/// The offset near `at` on which most pairs agree, and its greatest error; `None` where few pairs are plain.
+/// The offset near `at` on which most pairs agree, and its greatest error; `None` where few pairs are plain, or too few of
+/// them agree: many are of different requests then, such as those of another balancer.
 pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> Option<(i64, i64)> {
     let (mut at, mut within) = (at, SECOND / 2);
     for margin in [2 * STEP, STEP] {
@@ -120,7 +123,13 @@ pub(super) fn refine(series: &[Series], at: i64, lines: Resolution) -> Option<(i
         }
         found.sort_unstable();
         (at, within) = match lines {
-            Resolution::Second => agreed(&found, at),
+            Resolution::Second => {
+                let (center, error, agreeing) = agreed(&found, at);
+                if agreeing * 10 < found.len() * AGREEING {
+                    return None;
+                }
+                (center, error)
+            }
             Resolution::Millisecond | Resolution::Microsecond => densest(&found, at),
         };
     }
@@ -148,8 +157,8 @@ pub(super) fn alone(series: &Series, (low, high): (i64, i64), found: &mut Vec<i6
 }
 
 /// For whole-second timestamps: the offset is at least the difference of a line and less than one
-/// second more, so it lies where most lines are satisfied. `found` is sorted.
-pub(super) fn agreed(found: &[i64], at: i64) -> (i64, i64) {
+/// second more, so it lies where most lines are satisfied. Also returns how many are. `found` is sorted.
+pub(super) fn agreed(found: &[i64], at: i64) -> (i64, i64, usize) {
     let (mut most, mut first, mut last) = (0, at, at);
     let mut end = 0;
     for (index, lowest) in found.iter().enumerate() {
@@ -163,7 +172,7 @@ pub(super) fn agreed(found: &[i64], at: i64) -> (i64, i64) {
             last = to;
         }
     }
-    (first.midpoint(last), (last - first) / 2)
+    (first.midpoint(last), (last - first) / 2, most)
 }
 
 /// For fine timestamps: the middle of the densest cluster. `found` is sorted.
