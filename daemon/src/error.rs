@@ -145,4 +145,15 @@ mod tests {
         let all = [Exit::Done, Exit::Failed, Exit::Misused, Exit::Misfit];
         assert_eq!(all.map(Exit::code), [0, 1, 2, 3]);
     }
+
+    #[test]
+    fn what_to_do_about_a_port_is_said() {
+        let said = |kind: io::ErrorKind, port| of_listening(kind.into(), port, "lunp").to_string();
+        let taken = said(io::ErrorKind::AddrInUse, 10_000);
+        assert!(taken.ends_with(": see who has the port by ss -lunp sport = :10000"), "{taken}");
+        let low = said(io::ErrorKind::PermissionDenied, 514);
+        assert!(low.ends_with(": ports below 1024 take root or CAP_NET_BIND_SERVICE"), "{low}");
+        let high = said(io::ErrorKind::PermissionDenied, 1_024);
+        assert!(!high.contains("1024"), "{high}");
+    }
 }

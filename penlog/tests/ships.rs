@@ -288,6 +288,7 @@ fn a_mistake_is_said_with_what_was_expected() {
         (&["127.0.0.1", "10000", "203.0.113.5"], "cannot send from 203.0.113.5: "),
         (&["127.0.0.1", "10000", "--state", "s", "--fifo", "f"], "cannot be used with"),
         (&["127.0.0.1", "10000", "--folow", "f"], "'--follow'"),
+        (&["127.0.0.1", "10000", "--queue", "0"], "expected a number of MiB from 2 to 65536"),
     ] {
         let mut penlog = RunningShipper::start(args);
         assert!(matches!(penlog.wait().code(), Some(1 | 2)), "{args:?}");
@@ -295,10 +296,15 @@ fn a_mistake_is_said_with_what_was_expected() {
         assert!(said.contains(expected), "{args:?}: {said}");
     }
     // What may mend is waited for, and said.
+    std::fs::write(path("seen.log"), "a line\n").unwrap();
     for (args, expected) in [
         (&["no-such-host.invalid", "10000"][..], "cannot look up no-such-host.invalid: "),
         (&["127.0.0.1", &port, "--follow", &path("none.log")], "none.log yet: waiting for one"),
         (&["127.0.0.1", &port, "--from-start", "--follow", &path("")], "it is not a plain file"),
+        (
+            &["127.0.0.1", &port, "--state", "/nonexistent/s", "--follow", &path("seen.log")],
+            "cannot write /nonexistent/s: No such file",
+        ),
     ] {
         let mut penlog = RunningShipper::start(args);
         penlog.feed(b"a line\n");

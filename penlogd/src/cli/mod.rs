@@ -323,6 +323,13 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_of_hours_is_remarked() {
+        let config = config("1 --wait 5h").unwrap();
+        let expected = "--wait: each line is written 18000 s after it has come";
+        assert_eq!(config.remarks, [expected]);
+    }
+
+    #[test]
     fn a_name_that_is_no_host_is_said() {
         let config = config("1 --server nosuch.invalid=10.0.0.1 --server app/w=10.0.0.2").unwrap();
         assert_eq!(config.remarks.len(), 1, "{:?}", config.remarks);

@@ -197,6 +197,10 @@ fn a_misspelled_variable_of_a_format_is_an_error_at_the_start() {
 fn what_is_wrong_is_said_with_what_to_do() {
     let collector = RunningCollector::start(&[]);
     let (taken, port) = (collector.addr.to_string(), collector.addr.port().to_string());
+    let folder = TempFolder::new();
+    let short = folder.join("short.key");
+    fs::write(&short, "short").unwrap();
+    let short = format!("key={}", short.display());
     for (args, expected) in [
         (
             &["-f", "--listen", &taken][..],
@@ -217,6 +221,10 @@ fn what_is_wrong_is_said_with_what_to_do() {
         (
             &["--privacy", "key=/nonexistent", "0"],
             "make one with `head -c 32 /dev/urandom | base64 > /nonexistent`".to_owned(),
+        ),
+        (
+            &["--privacy", &short, "0"],
+            "expected a key of at least 16 bytes, as `head -c".to_owned(),
         ),
         (&["explain"], "Usage: penlogd explain".to_owned()),
         (&["--wait", "99999999999999999999", "10000"], "the time is too long".to_owned()),
