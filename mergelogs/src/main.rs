@@ -10,6 +10,7 @@ mod cli;
 mod clocks;
 mod config;
 mod error;
+mod idle_options;
 mod input;
 mod join;
 mod line_query;

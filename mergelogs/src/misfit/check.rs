@@ -13,6 +13,8 @@ use super::{SaidMisfit, ServerCounts};
 pub(crate) struct InputReview {
     pub(super) facts: SurveyFacts,
     pub(super) misfits: Vec<SaidMisfit>,
+    /// Options `--server` that no mapping needs, as far as was looked, and why.
+    pub(super) idle: Vec<String>,
 }
 
 impl InputReview {
@@ -45,6 +47,9 @@ impl fmt::Display for InputReview {
         }
         for misfit in &self.misfits {
             writeln!(f, "problem: {}", misfit.warning())?;
+        }
+        for option in &self.idle {
+            writeln!(f, "remark: {option}, as far as was looked")?;
         }
         let others: Vec<_> = self.facts.others.iter().map(|other| &other.name).collect();
         if !others.is_empty() && !self.facts.servers.is_empty() {

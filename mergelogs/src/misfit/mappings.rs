@@ -1,6 +1,6 @@
 //! Samples of mapping logs, of pen or of another balancer, and the servers that they name.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use pen_records::access::carried;
@@ -47,11 +47,19 @@ pub(crate) struct SampledServer {
 /// Reads lines of mapping logs as the merge does.
 pub(super) struct MappingSampler {
     third_party: ThirdPartyLogReader,
+    /// The options `--server` that mappings of pen needed, by place.
+    options: BTreeSet<usize>,
 }
 
 impl MappingSampler {
     pub(super) fn new(config: &MergeConfig) -> Self {
-        Self { third_party: ThirdPartyLogReader::new(&config.third_party) }
+        let third_party = ThirdPartyLogReader::new(&config.third_party);
+        Self { third_party, options: BTreeSet::new() }
+    }
+
+    /// Returns the options `--server` that were needed, by place.
+    pub(super) fn options(&self) -> BTreeSet<usize> {
+        &self.options | &self.third_party.names.options
     }
 
     /// Reads a line.
@@ -73,7 +81,11 @@ impl MappingSampler {
     fn read_whole(&mut self, line: &[u8], known: &NamedServers) -> Result<MappingSample, String> {
         if !self.third_party.wants_all() {
             match Mapping::parse_file_line(line) {
-                Ok(mapping) => return Ok(sample(&mapping, known)),
+                Ok(mapping) => {
+                    let option = known.find(mapping.server).and_then(|known| known.option);
+                    self.options.extend(option.map(|option| option.place));
+                    return Ok(sample(&mapping, known));
+                }
                 Err(error) if !self.third_party.wants(line) => return Err(error.to_string()),
                 Err(_) => {}
             }

@@ -26,6 +26,7 @@ pub(crate) use self::remedy::TypedWords;
 use self::survey::Survey;
 use crate::clocks::ArchiveClock;
 use crate::config::MergeConfig;
+use crate::idle_options::idle_options;
 use crate::input::heads::InputHead;
 
 /// A misfit and what to do about it, in words.
@@ -83,7 +84,13 @@ pub(crate) fn review(inputs: RunInputs<'_>, typed: &TypedWords) -> InputReview {
     let misfits =
         misfits.into_iter().filter(|misfit| !mappings.is_empty() || misfit.is_of_format());
     let misfits = misfits.map(|misfit| SaidMisfit::new(misfit, typed)).collect();
-    InputReview { facts, misfits }
+    let has_seen_all = !mappings.is_empty() && facts.mapping_logs.iter().all(|log| log.is_seen);
+    let idle = if has_seen_all {
+        idle_options(config, |place| facts.options.contains(&place))
+    } else {
+        Vec::new()
+    };
+    InputReview { facts, misfits, idle }
 }
 
 impl SaidMisfit {

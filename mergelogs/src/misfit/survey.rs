@@ -168,6 +168,7 @@ impl Survey<'_> {
                 }),
             }
         });
+        facts.options.extend(sampler.options());
         log.kind = kinds.kind_of_most(some.iter().map(Vec::as_slice));
         let of_most = bad.iter().map(Vec::as_slice);
         if let Some(first) = &mut log.not_understood {

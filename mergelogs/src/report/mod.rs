@@ -12,11 +12,11 @@ use std::time::Duration;
 use chrono::DateTime;
 use pen_daemon::error::Exit;
 use pen_records::rewrite::OutcomeCounts;
-use pen_records::server_alias::ServerAlias;
 use pen_records::time::Timestamp;
 
 use crate::clocks::ArchiveClocks;
 use crate::config::{InputOrigin, MergeConfig};
+use crate::idle_options::idle_options;
 use crate::input::heads::InputHead;
 use crate::join::JoinTally;
 use crate::misfit::{SaidMisfit, ServerCounts};
@@ -171,28 +171,8 @@ impl<'a> JoinReport<'a> {
 
     /// Returns a warning for each option `--server` that no line needed.
     fn idle_options(&self) -> Vec<String> {
-        let is_idle = |place: usize| {
-            !self.tally.mapping_logs.iter().any(|(_, end)| end.options.contains(&place))
-        };
-        let options = self.config.third_party.names.iter().enumerate();
-        let has_central = |option: &ServerAlias| {
-            let logs = self.config.servers.iter().filter(|it| it.ip == Some(option.server.addr));
-            let is_central = |log: &InputOrigin| matches!(log, InputOrigin::HostLines(_));
-            option.may_be_host() && logs.flat_map(|it| &it.logs).any(is_central)
-        };
-        let idle = options.filter(|(place, option)| is_idle(*place) && !has_central(option));
-        let warning = |(_, option): (usize, &ServerAlias)| {
-            let (name, addr) = (option.known_as.to_string(), option.server.addr);
-            let why = if self.config.servers.iter().any(|it| it.ip == Some(addr)) {
-                format!("no mapping names {name}")
-            } else if self.config.servers.iter().any(|it| it.name == name) {
-                format!("no mapping names {addr}")
-            } else {
-                format!("no access log of {addr} is given")
-            };
-            format!("--server {option} has no effect: {why}")
-        };
-        idle.map(warning).collect()
+        let logs = &self.tally.mapping_logs;
+        idle_options(self.config, |place| logs.iter().any(|(_, end)| end.options.contains(&place)))
     }
 
     fn lines(&self) -> AccessTotals {

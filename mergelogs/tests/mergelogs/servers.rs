@@ -89,7 +89,11 @@ fn an_option_without_effect_is_said() {
         let expected = format!("--server {option} has no effect: {why}");
         assert!(run.err.contains(&expected), "{expected}: {}", run.err);
         assert_eq!(run.clients(), ["203.0.113.1"]);
+        let check = folder.run(&format!("--check -p pen.log --server {option} 10.0.0.1:a.log"));
+        assert!(check.out.contains(&format!("remark: {expected}")), "{expected}: {}", check.out);
     }
+    let check = folder.run("--check -p pen.log --server 10.0.0.1=10.0.0.9 10.0.0.9:a.log");
+    assert!(!check.out.contains("no effect"), "{}", check.out);
     let run = folder.run("-p pen.log --server web1=10.0.0.1 --server web1=10.0.0.2 10.0.0.1:a.log");
     assert_eq!(run.code, Some(2), "{}", run.err);
     assert!(run.err.contains("web1 is given as two servers"), "{}", run.err);
