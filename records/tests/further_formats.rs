@@ -16,6 +16,8 @@ fn client_and_request_are_found_without_a_format() {
         format!("{TIME} 10.0.0.9 shop.example {tail}"),
         format!("6f2a9b0c4d1e8f7a6b5c4d3e2f1a0b9c 10.0.0.9 - - {TIME} {tail}"),
         format!("DE 10.0.0.9 - - {TIME} {tail}"),
+        format!("\"198.51.100.7, 203.0.113.9\" 10.0.0.9 - - {TIME} {tail}"),
+        format!("\"198.51.100.7\" 10.0.0.9 - - {TIME} {tail}"),
         // Envelopes.
         format!("<190>10.0.0.9 - - {TIME} {tail}"),
         format!("{stamp}Z {{app=\"web\", pod=\"web-1\"}} 10.0.0.9 - - {TIME} {tail}"),
@@ -143,13 +145,20 @@ fn a_request_without_its_protocol_is_in_parts() {
 
 #[test]
 fn an_address_beside_the_name_of_the_balancer_is_not_replaced() {
-    let line = |number: u32| {
-        format!("198.51.100.{number} localhost - - {TIME} \"{REQUEST}\" 200 271 \"-\" \"curl/8.0\"")
-    };
-    let lines: Vec<String> = (0..100).map(line).collect();
-    let mut parser = Parser::new(&Spec::auto());
-    parser.learn(lines.iter().map(String::as_bytes));
-    for line in lines {
-        assert!(parser.parse(line.as_bytes()).is_err(), "{line}");
+    for head in ["198.51.100.N localhost", "localhost \"198.51.100.N\"", "lb1 \"198.51.100.N\""] {
+        let line = |number: u32| {
+            let head = head.replace('N', &number.to_string());
+            format!("{head} - - {TIME} \"{REQUEST}\" 200 271 \"-\" \"curl/8.0\"")
+        };
+        let lines: Vec<String> = (0..100).map(line).collect();
+        let mut parser = Parser::new(&Spec::auto());
+        parser.learn(lines.iter().map(String::as_bytes));
+        for line in lines {
+            let read = parser.parse(line.as_bytes());
+            assert!(
+                !read.is_ok_and(|it| it.client.of(line.as_bytes()).starts_with(b"198")),
+                "{line}"
+            );
+        }
     }
 }

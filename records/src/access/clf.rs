@@ -62,7 +62,12 @@ pub(super) fn parse(
 fn trim(line: &[u8], start: usize) -> (usize, &[u8]) {
     let line = line.strip_suffix(b"\r").unwrap_or(line);
     match line.get(start..) {
-        Some([b'"', .., b'"']) => (start + 1, &line[..line.len() - 1]),
+        // A quote before the time ends a first field in quotes.
+        Some([b'"', rest @ .., b'"'])
+            if !rest.iter().take_while(|&&byte| byte != b'[').any(|&byte| byte == b'"') =>
+        {
+            (start + 1, &line[..line.len() - 1])
+        }
         _ => (start, line),
     }
 }

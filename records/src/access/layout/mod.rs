@@ -39,6 +39,8 @@ pub(super) struct HeadLayout {
     lens: [usize; MOST],
     /// Lines with several addresses: how often the word was another one than in the lines before.
     changes: [WordChanges; MOST],
+    /// The same of words with a port: a client's changes, a server's does not.
+    ports: [WordChanges; MOST],
     /// The address behind the request, in lines whose client is no address.
     behind: WordChanges,
     /// Whether a line left a choice while no word was known to be the client.
@@ -231,10 +233,21 @@ impl HeadLayout {
     fn by_choice(&mut self, words: &HeadWords<'_>, addresses: u16) -> Option<usize> {
         let candidates = || (0..MOST).filter(|index| addresses >> index & 1 == 1);
         for index in candidates() {
-            self.changes[index].learn(hash_of(words.text(index)));
+            let (address, with_port) = words.port_and_rest(index);
+            self.changes[index].learn(hash_of(address));
+            if let Some(with_port) = with_port {
+                self.ports[index].learn(hash_of(with_port));
+            }
         }
+        let is_peer =
+            |index: usize| self.changes[index].is_constant() && self.ports[index].is_varied();
         let settled = self.settled().filter(|&usual| addresses >> usual & 1 == 1);
         let usual = settled.unwrap_or_else(|| words.usual_of(addresses));
+        if !is_peer(usual)
+            && let Some(peer) = candidates().find(|&index| is_peer(index))
+        {
+            return Some(peer);
+        }
         if self.changes[usual].is_varied()
             && let Some(constant) = candidates().find(|&index| self.changes[index].is_constant())
         {
@@ -334,6 +347,11 @@ mod tests {
             ("a-N.example - lb1 - -", "198.51.100.7 - lb1 - bob", "lb1"),
             ("203.0.113.N 192.0.2.1 - -", "203.0.113.9 192.0.2.1 - -", "192.0.2.1"),
             ("192.0.2.1 203.0.113.N - -", "192.0.2.1 203.0.113.9 - -", "192.0.2.1"),
+            // The client's port changes, the server's does not.
+            ("10.0.0.1 192.0.2.1:401N - -", "10.0.0.1 192.0.2.1:9 - -", "192.0.2.1:9"),
+            ("10.0.0.1:80 192.0.2.1:401N - -", "10.0.0.1:80 192.0.2.1:9 - -", "192.0.2.1:9"),
+            ("192.0.2.1:401N 10.0.0.1:80 - -", "192.0.2.1:9 10.0.0.1:80 - -", "192.0.2.1:9"),
+            ("192.0.2.1:401N 203.0.113.N - -", "192.0.2.1:9 203.0.113.7 - -", "192.0.2.1:9"),
             ("a-N.example - lb1", "a.example - lb1", "lb1"),
             ("a-N.example - bob-N", "a.example - bob", "a.example"),
             ("lb1.example a-N.example - -", "lb1.example a.example - -", "lb1.example"),

@@ -95,6 +95,13 @@ impl<'a> HeadWords<'a> {
         parse_ip(&self.body[from..end])
     }
 
+    /// A word without its port, and the whole word if there is one.
+    pub(super) fn port_and_rest(&self, index: usize) -> (&'a [u8], Option<&'a [u8]>) {
+        let (from, to) = self.places[index];
+        let (end, port) = without_port(self.body, (from, to));
+        (&self.body[from..end], port.map(|_| self.text(index)))
+    }
+
     /// The first word behind the last quote of the line that is an address, without its port.
     pub(super) fn address_behind(&self) -> Option<&'a [u8]> {
         let behind = memchr::memrchr(b'"', self.body).map_or(0, |quote| quote + 1);
@@ -128,13 +135,13 @@ impl<'a> HeadWords<'a> {
         self.len >= 4 && self.kinds[..2] == [WordKind::Name, WordKind::Name]
     }
 
-    /// Whether the words are `host - name - user`, in which the name may be the client.
     /// Whether a word is a host's name without a dot or a port.
     pub(super) fn is_bare_name(&self, index: usize) -> bool {
         self.kind(index) == WordKind::Name
             && self.text(index).iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
     }
 
+    /// Whether the words are `host - name - user`, in which the name may be the client.
     pub(super) fn is_dashed(&self) -> bool {
         self.len >= 5
             && self.kinds[1] == WordKind::Dash

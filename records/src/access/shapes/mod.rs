@@ -24,7 +24,7 @@ use super::{AccessLine, StampZone};
 use crate::time::{Resolution, Timestamp};
 
 /// Names of the shapes, with their patterns: see [`ShapePattern::compile`].
-const SHAPES: [(&str, &str); 43] = [
+const SHAPES: [(&str, &str); 44] = [
     ("Gin", r#"[GIN] %t | %s | %* | %c | %m "%u""#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %b "%r" "%a"%*"#),
     ("common with another time", r#"%c %w %w [%t] "%m %u %p" %s %*"#),
@@ -44,7 +44,8 @@ const SHAPES: [(&str, &str); 43] = [
     ("uvicorn", r#"%t - %w - %c - "%m %u %p" %s%*"#),
     ("uvicorn", r#"%t - %w - %w - %c - "%m %u %p" %s%*"#),
     ("Sanic", "[%t] - (%*)[%w][%c]: %m %u %s %*"),
-    ("Twisted", r#"%*"%c" %w %w [%t] "%m %u %p" %s %b "%r" "%a""#),
+    ("Twisted", r#""%c" %w %w [%t] "%m %u %p" %s %b "%r" "%a""#),
+    ("Twisted", r#"%*] "%c" %w %w [%t] "%m %u %p" %s %b "%r" "%a""#),
     ("Tornado", "[%w %t %w] %s %m %u (%c) %*"),
     ("Jupyter", "[%w %t %*] %s %m %u (%*@%c) %*"),
     ("Rust log", r#"[%t %w %w] %c "%m %u %p" %s %*"#),
