@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use pen_records::mapping::third_party_log::ThirdPartyReader;
 use pen_records::misfit::{ServerList, is_misfit};
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::Timestamp;
@@ -192,6 +193,8 @@ fn not_understood((unread, lines): (u64, u64), source: &LineSource, line: &Unrea
     let (key, addr) = (source.key, source.key.addr);
     let remedy = if *is_detectable {
         "leave out its --format, by which the lines are not understood".to_owned()
+    } else if ThirdPartyReader::may_be_haproxys(text.as_bytes()) {
+        format!("these are lines of HAProxy: say --mapping-format '{addr}=haproxy'")
     } else {
         format!(
             "say the format of its log with --format '{key}=…', as it stands in the server's configuration; if it is \

@@ -9,6 +9,7 @@ mod write;
 
 use std::net::{IpAddr, SocketAddr};
 
+use pen_records::access::carried;
 use pen_records::attribution::{Attributor, JoinSettings};
 use pen_records::datagram::Datagram;
 use pen_records::mapping::Mapping;
@@ -25,7 +26,7 @@ use crate::misfits::MisfitWatch;
 use crate::pieces::{Added, Pieces};
 use crate::report::{CollectorReport, ServerReport, WaitTimes};
 use crate::sources::{LineSource, LineSources};
-use crate::third_party::{ReaderId, ThirdPartyReaders};
+use crate::third_party::{ReaderId, ThirdPartyReaders, UnusableLine};
 use crate::warnings::WarningCause;
 
 pub use crate::sources::{BalancerSender, LineSender, SenderSettings};
@@ -279,18 +280,37 @@ impl Collector {
         from: SocketAddr,
         end: Timestamp,
     ) {
-        let servers = &self.settings.known.servers;
-        match self.third_party.mappings(reader, line, end, servers) {
-            Ok((has_request, mappings)) => {
-                *self.intake.counter(has_request) += 1;
-                for mapping in mappings {
-                    if let Some(time) = mapping.time {
-                        self.intake.remember(from, &mapping, time, end);
-                    }
-                }
+        let Err(unusable) = self.take_third_party(reader, line, from, end) else { return };
+        let mut text = Vec::new();
+        let within = match unusable {
+            UnusableLine::Malformed(_) => carried(line, &mut text),
+            _ => None,
+        };
+        match within.map(|within| self.take_third_party(reader, within, from, end)) {
+            Some(Ok(())) => {}
+            None | Some(Err(UnusableLine::Malformed(_))) => {
+                self.intake.unusable(from, unusable, end);
             }
-            Err(unusable) => self.intake.unusable(from, unusable, end),
+            Some(Err(unusable)) => self.intake.unusable(from, unusable, end),
         }
+    }
+
+    fn take_third_party(
+        &mut self,
+        reader: ReaderId,
+        line: &[u8],
+        from: SocketAddr,
+        end: Timestamp,
+    ) -> Result<(), UnusableLine> {
+        let servers = &self.settings.known.servers;
+        let (has_request, mappings) = self.third_party.mappings(reader, line, end, servers)?;
+        *self.intake.counter(has_request) += 1;
+        for mapping in mappings {
+            if let Some(time) = mapping.time {
+                self.intake.remember(from, &mapping, time, end);
+            }
+        }
+        Ok(())
     }
 
     /// Returns the sender's address if the sender may send lines.

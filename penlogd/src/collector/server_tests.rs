@@ -188,6 +188,19 @@ fn lines_that_are_not_understood_are_said_with_the_first_of_them() {
 }
 
 #[test]
+fn lines_of_haproxy_that_are_not_its_datagrams_are_known() {
+    let mut bench = Bench::new(&[]);
+    bench.request(1, "10.0.0.1", "10.0.0.1", "");
+    let line = "192.0.2.7:4711 [25/Nov/2026:16:46:11.585] web app/w2 0/0/0/3/4 200 129 - - ---- 1/1/0/0/0 0/0 \"GET / HTTP/1.1\"\n";
+    for _ in 0..3 {
+        bench.send("10.0.0.9:5000", line);
+    }
+    let said = bench.remarks(30);
+    let expected = "these are lines of HAProxy: say --mapping-format '10.0.0.9=haproxy'";
+    assert!(said.iter().any(|it| it.ends_with(expected)), "{said:?}");
+}
+
+#[test]
 fn a_format_that_fits_no_line_is_said_to_be_left_out() {
     let mut bench = Bench::reading("$remote_addr|$request", &[]);
     bench.request(1, "10.0.0.1", "10.0.0.1", "");

@@ -166,14 +166,19 @@ fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
         &br#"192.0.2.9:1 3 "GET /a HTTP/2" 127.0.0.2:80 127.0.0.1:4000"#[..],
         b"junk",
         br#"192.0.2.8:1 3 "GET /a HTTP/1.1" 127.0.0.2:80 127.0.0.1:4001"#,
+        // As Docker's json-file has lines, and CRI.
+        br#"{"log":"192.0.2.7:1 3 \"GET /a HTTP/1.1\" 127.0.0.2:80 127.0.0.1:4002\n"}"#,
+        br#"2026-11-22T20:23:20.5Z stdout F 192.0.2.6:1 3 "GET /a HTTP/1.1" 127.0.0.2:80 127.0.0.1:4003"#,
     ] {
         assert_eq!(writer.push(line, None), Push::Taken);
     }
     let shipment = writer.finish(SendStamp::default(), <[u8]>::to_vec).unwrap();
     bench.line("/a", 4001);
     bench.line("/a", 4000);
+    bench.line("/a", 4002);
+    bench.line("/a", 4003);
     bench.send(BALANCER, shipment);
     let (clients, balance) = bench.finish();
-    assert_eq!(clients, ["192.0.2.8", "192.0.2.9"]);
-    assert_eq!((balance.received.mappings, balance.received.mappings_unused), (3, 1));
+    assert_eq!(clients, ["192.0.2.8", "192.0.2.9", "192.0.2.7", "192.0.2.6"]);
+    assert_eq!((balance.received.mappings, balance.received.mappings_unused), (5, 1));
 }
