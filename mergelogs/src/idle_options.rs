@@ -4,7 +4,7 @@ use pen_records::server_alias::ServerAlias;
 
 use crate::config::{InputOrigin, MergeConfig};
 
-/// Returns why each option without effect has none. `is_used` tells whether a mapping needed the option at a place.
+/// Returns a remark for each option without effect. `is_used` tells whether a mapping needed the option at a place.
 pub(crate) fn idle_options(config: &MergeConfig, is_used: impl Fn(usize) -> bool) -> Vec<String> {
     let options = config.third_party.names.iter().enumerate();
     let has_central = |option: &ServerAlias| {

@@ -13,7 +13,7 @@ use super::{SaidMisfit, ServerCounts};
 pub(crate) struct InputReview {
     pub(super) facts: SurveyFacts,
     pub(super) misfits: Vec<SaidMisfit>,
-    /// Options `--server` that no mapping needs, as far as was looked, and why.
+    /// Options `--server` without effect so far, and why.
     pub(super) idle: Vec<String>,
 }
 

@@ -23,7 +23,7 @@ pub(crate) struct SurveyFacts {
     /// The servers that mappings name and that have no log here. Their numbers in the samples follow those of
     /// `servers`.
     pub(crate) others: Vec<NamedServer>,
-    /// The options `--server` that the mappings need, by place.
+    /// Options `--server` in use, by place.
     pub(crate) options: BTreeSet<usize>,
     /// Whole requests.
     pub(crate) exact: FitSample,

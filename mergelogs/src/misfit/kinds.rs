@@ -34,7 +34,7 @@ const KNOWN: [(&str, &str); 9] = [
     ),
 ];
 
-/// JSON of balancers, each by a key of its server, which no web server logs.
+/// JSON of balancers, each by a key of the upstream server.
 const OBJECTS: [(&[u8], &str); 3] = [
     (b"\"ServiceAddr\":", "a log of Traefik"),
     (b"\"ServiceURL\":", "a log of Traefik"),
@@ -153,7 +153,7 @@ impl KindReader {
         Some(by_looks(line))
     }
 
-    /// Returns the place of the format that reads a line.
+    /// Returns the place of a line's format.
     fn known_by(&mut self, line: &[u8]) -> Option<usize> {
         let mut known = self.known.iter_mut();
         known.find_map(|(place, reader)| reader.read(line).is_ok().then_some(*place))

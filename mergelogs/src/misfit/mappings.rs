@@ -47,7 +47,7 @@ pub(crate) struct SampledServer {
 /// Reads lines of mapping logs as the merge does.
 pub(super) struct MappingSampler {
     third_party: ThirdPartyLogReader,
-    /// The options `--server` that mappings of pen needed, by place.
+    /// Options `--server` in use by mappings of pen, by place.
     options: BTreeSet<usize>,
 }
 
@@ -57,7 +57,7 @@ impl MappingSampler {
         Self { third_party, options: BTreeSet::new() }
     }
 
-    /// Returns the options `--server` that were needed, by place.
+    /// Returns the options `--server` in use, by place.
     pub(super) fn options(&self) -> BTreeSet<usize> {
         &self.options | &self.third_party.names.options
     }

@@ -238,7 +238,7 @@ fn no_client_is_written_whole_where_that_is_asked_for() {
 /// Makes a line of a number.
 type MakeLine<'a> = &'a dyn Fn(i64) -> String;
 
-/// What programs that pass lines on write before and behind a line, in which quotes are escaped or not.
+/// Text before and behind a carried line, and whether quotes are escaped.
 const CARRIERS: &[(&str, &str, bool)] = &[
     ("Nov 22 20:23:20 lb a[7]: ", "", false),
     ("2026-11-22T20:23:20.545803+00:00 relay lb a[7]: ", "", false),

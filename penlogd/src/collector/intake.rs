@@ -19,7 +19,7 @@ use crate::warnings::{WarningCause, Warnings};
 /// How long lines may belong to records from before the first line of their server, in microseconds.
 const FIRST_LINES: i64 = 10_000_000;
 
-/// The protocols that a line may have had, the commonest first.
+/// Protocols of requests, the commonest first.
 const PROTOCOLS: [&[u8]; 3] = [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0"];
 
 /// A line before its decision. The bytes are in the arena.

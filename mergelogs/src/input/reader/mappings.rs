@@ -36,7 +36,7 @@ pub(crate) struct MappingJob {
     pub(crate) shares: MemoryShares,
 }
 
-/// What reads the lines of a log.
+/// Readers of a log's lines.
 struct LineReaders {
     classic: FileReader,
     names: SpellingCache,
@@ -118,7 +118,7 @@ impl MappingJob {
         let _ = send.send(MappingBatch { records: Vec::new(), end: Some(end) });
     }
 
-    /// Handles a line, whosever it is.
+    /// Handles a line of any origin.
     fn any_line(
         &self,
         readers: &mut LineReaders,
