@@ -6,6 +6,7 @@
 mod balancers;
 mod begin;
 mod beside;
+mod blocks;
 mod evidence;
 mod follow;
 mod point;

@@ -10,6 +10,7 @@ use pen_records::mapping::{self, Mapping, RequestText};
 use pen_records::request::{Cut, Fingerprint, without_protocol};
 use pen_records::time::Timestamp;
 
+use super::blocks::{ScannedBlocks, ScannedLine};
 use super::texts::SeekableText;
 use super::{CorrectedMappings, set_back};
 use crate::config::InputOrigin;
@@ -18,11 +19,8 @@ use crate::input::reader::cut_short;
 use crate::input::third_party::{ThirdPartyLine, ThirdPartyLogReader, ThirdPartySettings};
 use crate::servers::{NamedServers, SpellingCache};
 
-/// Bytes read at once.
-const BLOCK: usize = 64 << 10;
-
 /// The time of a line, and its record if its server is wanted.
-pub(super) type ScannedLine = (Timestamp, Option<MappingEvent>);
+pub(super) type TimeAndRecord = (Timestamp, Option<MappingEvent>);
 
 /// The servers whose records are wanted.
 #[derive(Clone, Copy)]
@@ -74,7 +72,7 @@ impl<'a> MappingScan<'a> {
 
     /// Returns the time of a line, and its record if its server is wanted. Lines of third-party balancers have
     /// their record in any case.
-    pub(super) fn parse(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+    pub(super) fn parse(&mut self, line: &[u8], wanted: WantedServers) -> Option<TimeAndRecord> {
         self.parse_whole(line, wanted).or_else(|| {
             let mut text = std::mem::take(&mut self.text);
             let scanned = carried(line, &mut text).and_then(|line| self.parse_whole(line, wanted));
@@ -83,7 +81,7 @@ impl<'a> MappingScan<'a> {
         })
     }
 
-    fn parse_whole(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+    fn parse_whole(&mut self, line: &[u8], wanted: WantedServers) -> Option<TimeAndRecord> {
         if !self.third_party.wants_all() {
             let scanned = if line.starts_with(mapping::line::START) {
                 self.parse_extended(line, wanted)
@@ -98,7 +96,7 @@ impl<'a> MappingScan<'a> {
     }
 
     #[inline]
-    fn parse_classic(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+    fn parse_classic(&mut self, line: &[u8], wanted: WantedServers) -> Option<TimeAndRecord> {
         let line = self.classic.read(line).ok()?;
         let known = self.spellings.find(&line, self.servers).ok()?;
         let server = known.map(|known| known.id).filter(|&server| wanted.has(server));
@@ -109,7 +107,7 @@ impl<'a> MappingScan<'a> {
         Some((line.time, record))
     }
 
-    fn parse_extended(&mut self, line: &[u8], wanted: WantedServers) -> Option<ScannedLine> {
+    fn parse_extended(&mut self, line: &[u8], wanted: WantedServers) -> Option<TimeAndRecord> {
         let mapping = Mapping::parse_extended_line(line).ok()?;
         let stamp = mapping.time?;
         let known = self.servers.find(mapping.server).filter(|known| wanted.has(known.id));
@@ -144,7 +142,7 @@ impl<'a> MappingScan<'a> {
     }
 
     /// Parses a third-party log line, with the time of its end, at which the servers' lines were written.
-    fn parse_third_party(&mut self, line: &[u8]) -> Option<ScannedLine> {
+    fn parse_third_party(&mut self, line: &[u8]) -> Option<TimeAndRecord> {
         let reader = &mut self.third_party;
         if !reader.wants(line) {
             return None;
@@ -169,6 +167,7 @@ fn behind(track: Option<&ClockTrack>, at: u64) -> i64 {
 pub(super) struct MappingTexts<'a> {
     texts: Vec<MappingText>,
     scan: MappingScan<'a>,
+    blocks: ScannedBlocks,
     /// Whether requests are compared without the protocol.
     pub(super) by_target: bool,
 }
@@ -198,7 +197,7 @@ impl<'a> MappingTexts<'a> {
             texts.push(MappingText { origin, first: head.first_time, last, text, knots, track });
         }
         let by_target = scan.by_target;
-        Self { texts, scan, by_target }
+        Self { texts, scan, blocks: ScannedBlocks::default(), by_target }
     }
 
     /// Returns the last time of a log, as far as is known.
@@ -241,23 +240,18 @@ impl<'a> MappingTexts<'a> {
         most: usize,
         mut show: impl FnMut(&MappingEvent),
     ) {
-        let scan = &mut self.scan;
-        for MappingText { first, last, text, track, .. } in &self.texts {
+        let Self { texts, scan, blocks, .. } = self;
+        for (log, MappingText { first, last, text, track, .. }) in texts.iter().enumerate() {
             let track = track.as_deref();
             if *first > until || *last < from {
                 continue;
             }
-            let mut at = text.find(from, |at, line| scan.first_time(track, at, line));
-            let end = at.saturating_add(most as u64);
-            'text: while at < end {
-                let part = text.part(at, BLOCK);
-                if part.to() <= at {
-                    break;
-                }
-                at = part.to();
-                for (at, line) in part.lines() {
-                    let wanted = WantedServers::One(server);
-                    let Some((time, record)) = scan.parse(line, wanted) else { continue };
+            let at = text.find(from, |at, line| scan.first_time(track, at, line));
+            let end = at.saturating_add(most as u64).min(text.len());
+            'text: for block in ScannedBlocks::between(at, end) {
+                for &ScannedLine { at, time, record } in
+                    blocks.lines((log, block), text, scan, server)
+                {
                     let behind = behind(track, at);
                     let time = time.offset_by(behind);
                     if time > until {

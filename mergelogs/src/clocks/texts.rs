@@ -12,6 +12,9 @@ use crate::input::lines::LineSpans;
 /// Bytes read to find a time.
 const PROBE: usize = 4 << 10;
 
+/// Lines as long as this are read whole.
+const LONGEST: usize = 1 << 20;
+
 /// A text that can be read at any place.
 pub(super) struct SeekableText {
     source: TextSource,
@@ -92,6 +95,20 @@ impl SeekableText {
         TextPart { from: before + skipped as u64, bytes, skipped }
     }
 
+    /// Returns whole lines, with all that begin between two offsets, unless they are longer than [`LONGEST`].
+    pub(super) fn begun_between(&self, from: u64, to: u64) -> TextPart {
+        let between = usize::try_from(to - from).unwrap_or(usize::MAX);
+        let mut more = PROBE;
+        loop {
+            let len = between.saturating_add(more);
+            let part = self.part(from, len);
+            if part.to() >= to.min(self.len) || more >= LONGEST {
+                return part;
+            }
+            more *= 4;
+        }
+    }
+
     fn bytes(&self, from: u64, len: usize) -> Vec<u8> {
         let left = usize::try_from(self.len.saturating_sub(from)).unwrap_or(usize::MAX);
         let len = len.min(left);
@@ -156,6 +173,21 @@ mod tests {
         assert_eq!(lines(5, 2), []);
         assert_eq!(lines(99, 9), []);
         assert_eq!(whole.part(4, 5).to(), 8);
+    }
+
+    #[test]
+    fn a_line_is_read_with_the_part_in_which_it_begins() {
+        let long = "x".repeat(3 * PROBE);
+        let text = SeekableText::of_bytes(format!("one\ntwo\n{long}\nlast").into_bytes());
+        let lines = |from, to| -> Vec<(u64, usize)> {
+            let part = text.begun_between(from, to);
+            let lines = part.lines().take_while(|(at, _)| *at < to);
+            lines.map(|(at, line)| (at, line.len())).collect()
+        };
+        assert_eq!(lines(0, 4), [(0, 3)]);
+        assert_eq!(lines(4, 9), [(4, 3), (8, long.len())]);
+        assert_eq!(lines(9, 8 + long.len() as u64), []);
+        assert_eq!(lines(9 + long.len() as u64, 1 << 20), [(9 + long.len() as u64, 4)]);
     }
 
     #[test]
