@@ -26,8 +26,19 @@ const HEAD: usize = 5;
 /// Bytes that TLS 1.3 adds to the plain text of a record: the real type and the authentication tag.
 const ADDED: u32 = 17;
 
-/// A record with no more plain text than this is no request: in HTTP/2 it is a window update or an acknowledgement.
+/// Before TLS 1.3, a record with no more plain text than this is no request: in HTTP/2 it is a window update or an
+/// acknowledgement.
 const SMALL: u32 = 26;
+
+/// Lengths of records of HTTP/2 (RFC 9113) without a request: an acknowledgement of settings, one window update, two of
+/// them. A request whose fields are all known has 9 bytes and one for each field.
+const CONTROL: [u32; 3] = [9, 13, 26];
+
+/// Both an acknowledgement of settings and a window update, as they come at the beginning.
+const FIRST_CONTROL: u32 = 22;
+
+/// Length of a ping, which is answered with as much, and of a request with eight known fields.
+const PING: u32 = 17;
 
 /// HTTP/2 begins with a client record without a request, at most this long, and a server record likewise. No HTTP/1.1
 /// response is that short.
@@ -90,6 +101,8 @@ pub(super) struct TlsObserver {
     requests: u32,
     /// All client data so far fits the start of HTTP/2.
     may_be_preface: bool,
+    /// All requests of this exchange may be pings.
+    may_be_pings: bool,
     /// The current state of the exchange has been recorded.
     noted: bool,
 }
@@ -117,8 +130,8 @@ impl TlsObserver {
         bytes: &[u8],
         now: Instant,
     ) -> Result<Option<ObservedExchange>, ()> {
-        let (mut text, mut requests, mut first) = (0_u32, 0, 0);
-        let (hides, finished) = (self.hides_handshake, &mut self.finished);
+        let (mut text, mut requests, mut first, mut pings) = (0_u32, 0, 0, 0);
+        let (hides, nth, finished) = (self.hides_handshake, self.nth, &mut self.finished);
         self.client
             .walk(bytes, |kind, len| {
                 if kind != DATA {
@@ -129,7 +142,8 @@ impl TlsObserver {
                     return;
                 }
                 text = text.saturating_add(len);
-                requests += u32::from(len > SMALL);
+                requests += u32::from(is_request(len, hides, nth));
+                pings += u32::from(hides && len == PING);
                 first = if requests == 1 { len } else { first };
             })
             .ok_or(())?;
@@ -138,7 +152,7 @@ impl TlsObserver {
             return Ok(None);
         }
         let mut over = None;
-        if self.has_only_begun() {
+        if self.has_only_begun() || self.was_ping() {
             self.may_be_preface = false;
             self.begin(now);
         } else if self.nth == 0 || self.answered > 0 {
@@ -152,6 +166,7 @@ impl TlsObserver {
             }
         }
         self.asked = self.asked.saturating_add(text);
+        self.may_be_pings &= pings == requests;
         self.requests = self.requests.saturating_add(requests);
         Ok(over)
     }
@@ -159,12 +174,22 @@ impl TlsObserver {
     fn begin(&mut self, now: Instant) {
         self.began = Some(now);
         (self.asked, self.answered, self.requests) = (0, 0, 0);
-        (self.spoke, self.noted) = (None, true);
+        (self.spoke, self.noted, self.may_be_pings) = (None, true, true);
     }
 
     /// Returns whether all data so far fits the start of HTTP/2.
     fn has_only_begun(&self) -> bool {
         self.may_be_preface && self.nth == 1 && self.requests <= 1 && self.answered <= PREFACE
+    }
+
+    /// Returns whether the client has sent pings only, and the server has answered with pings.
+    const fn was_ping(&self) -> bool {
+        self.may_be_pings && self.answered > 0 && self.answered <= self.requests.saturating_mul(PING)
+    }
+
+    /// Returns whether there is no exchange to record, as far as is known.
+    fn is_none_yet(&self) -> bool {
+        self.has_only_begun() || self.was_ping()
     }
 
     /// Processes bytes from the server. `Err` if they are not TLS.
@@ -189,7 +214,7 @@ impl TlsObserver {
 
     /// Returns the current exchange, if grown since the last record.
     pub(super) fn take_exchange(&mut self) -> Option<ObservedExchange> {
-        if self.has_only_begun() || std::mem::replace(&mut self.noted, true) {
+        if self.is_none_yet() || std::mem::replace(&mut self.noted, true) {
             return None;
         }
         let (began, spoke) = self.began.zip(self.spoke)?;
@@ -202,9 +227,18 @@ impl TlsObserver {
     /// Returns when the server will count as quiet if nothing more comes.
     pub(super) fn due(&self) -> Option<Instant> {
         let (began, spoke) =
-            self.began.zip(self.spoke).filter(|_| !self.noted && !self.has_only_begun())?;
+            self.began.zip(self.spoke).filter(|_| !self.noted && !self.is_none_yet())?;
         let quiet = (spoke.saturating_duration_since(began) / 8).clamp(QUIET.0, QUIET.1);
         Some(spoke + quiet)
+    }
+}
+
+/// Returns whether a client's record with so much plain text is a request, in the exchange with this number or behind it.
+fn is_request(text: u32, hides_handshake: bool, nth: u32) -> bool {
+    if hides_handshake {
+        !(CONTROL.contains(&text) || nth <= 1 && text == FIRST_CONTROL) && text > CONTROL[0]
+    } else {
+        text > SMALL
     }
 }
 
@@ -355,6 +389,48 @@ mod tests {
         let short = [Client(data(70)), Server(data(300))];
         let story: Vec<Say> = continue_handshake().into_iter().chain(short).chain(get()).collect();
         let expected = [(1, opaque_tls(1_000, 70, 300, 1)), (2, opaque_tls(1_000, 200, 500, 1))];
+        assert_eq!(follow(&story, 1 << 20), expected);
+    }
+
+    #[test]
+    fn a_short_request_of_http_2_is_one_and_a_ping_is_none() {
+        let begin = || {
+            [
+                Client(record(HANDSHAKE, 300)),
+                Server([record(HANDSHAKE, 90), record(20, 1), data(900)].concat()),
+                Client([record(20, 1), data(52)].concat()),
+                Client([data(70), data(200)].concat()),
+                Server(data(600)),
+            ]
+        };
+        let first = (1, opaque_tls(1_000, 270, 600, 1));
+        // Settings are acknowledged, windows updated; then all fields of requests are known.
+        let rest = [
+            Client(data(9)),
+            Client(data(22)),
+            Client(data(15)),
+            Server(data(500)),
+            Client(data(13)),
+            Client(data(26)),
+            Client([data(17), data(16)].concat()),
+            Server(data(900)),
+            Client(data(17)),
+            Server(data(400)),
+        ];
+        let story: Vec<Say> = begin().into_iter().chain(rest).collect();
+        let expected = [
+            (1, opaque_tls(1_000, 301, 600, 1)),
+            (2, opaque_tls(1_000, 54, 500, 1)),
+            (3, opaque_tls(1_000, 33, 900, 2)),
+            (4, opaque_tls(1_000, 17, 400, 1)),
+        ];
+        assert_eq!(follow(&story, 1 << 20), expected);
+        let ping = || [Client(data(17)), Server(data(17))];
+        let story: Vec<Say> = begin().into_iter().chain(ping()).collect();
+        assert_eq!(follow(&story, 1 << 20), [first]);
+        let get = [Client(data(40)), Server(data(500))];
+        let story: Vec<Say> = begin().into_iter().chain(ping()).chain(ping()).chain(get).collect();
+        let expected = [first, (2, opaque_tls(1_000, 40, 500, 1))];
         assert_eq!(follow(&story, 1 << 20), expected);
     }
 
