@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use pen_records::mapping::OpaqueTls;
 
 /// Record types (RFC 8446, 5.1).
+const CHANGE_CIPHER: u8 = 20;
 const HANDSHAKE: u8 = 22;
 const DATA: u8 = 23;
 
@@ -26,9 +27,9 @@ const HEAD: usize = 5;
 /// Bytes that TLS 1.3 adds to the plain text of a record: the real type and the authentication tag.
 const ADDED: u32 = 17;
 
-/// Before TLS 1.3, a record with no more plain text than this is no request: in HTTP/2 it is a window update or an
-/// acknowledgement.
-const SMALL: u32 = 26;
+/// Length of the message that ends the handshake before TLS 1.3 (RFC 5246, 7.4.9). Its record shows what the cipher adds: 24
+/// bytes with AES-GCM, 16 with `ChaCha20`.
+const FINISHED: u32 = 16;
 
 /// Lengths of records of HTTP/2 (RFC 9113) without a request: an acknowledgement of settings, one window update, two of
 /// them. A request whose fields are all known has 9 bytes and one for each field.
@@ -91,6 +92,10 @@ pub(super) struct TlsObserver {
     hides_handshake: bool,
     /// The encrypted handshake part of the client has come.
     finished: bool,
+    /// The client has changed to the cipher.
+    changed_cipher: bool,
+    /// Bytes that the cipher adds to a record, where TLS is older than 1.3.
+    older_added: Option<u32>,
     /// Number of the current exchange, from 1; 0 before the first.
     nth: u32,
     began: Option<Instant>,
@@ -132,18 +137,23 @@ impl TlsObserver {
     ) -> Result<Option<ObservedExchange>, ()> {
         let (mut text, mut requests, mut first, mut pings) = (0_u32, 0, 0, 0);
         let (hides, nth, finished) = (self.hides_handshake, self.nth, &mut self.finished);
+        let (changed, added) = (&mut self.changed_cipher, &mut self.older_added);
         self.client
             .walk(bytes, |kind, len| {
+                if kind == HANDSHAKE && *changed && added.is_none() {
+                    *added = Some(len.saturating_sub(FINISHED));
+                }
+                *changed |= kind == CHANGE_CIPHER;
                 if kind != DATA {
                     return;
                 }
-                let len = len.saturating_sub(ADDED);
+                let len = len.saturating_sub(added.unwrap_or(ADDED));
                 if hides && !std::mem::replace(finished, true) {
                     return;
                 }
                 text = text.saturating_add(len);
-                requests += u32::from(is_request(len, hides, nth));
-                pings += u32::from(hides && len == PING);
+                requests += u32::from(is_request(len, nth));
+                pings += u32::from(len == PING);
                 first = if requests == 1 { len } else { first };
             })
             .ok_or(())?;
@@ -184,7 +194,9 @@ impl TlsObserver {
 
     /// Returns whether the client has sent pings only, and the server has answered with pings.
     const fn was_ping(&self) -> bool {
-        self.may_be_pings && self.answered > 0 && self.answered <= self.requests.saturating_mul(PING)
+        self.may_be_pings
+            && self.answered > 0
+            && self.answered <= self.requests.saturating_mul(PING)
     }
 
     /// Returns whether there is no exchange to record, as far as is known.
@@ -195,13 +207,14 @@ impl TlsObserver {
     /// Processes bytes from the server. `Err` if they are not TLS.
     pub(super) fn observe_server(&mut self, bytes: &[u8], now: Instant) -> Result<(), ()> {
         let mut text = 0_u32;
-        let Self { server, hides_handshake, nth, .. } = self;
+        let Self { server, hides_handshake, nth, older_added, .. } = self;
+        let added = older_added.unwrap_or(ADDED);
         server
             .walk(bytes, |kind, len| {
                 if kind == DATA && *nth == 0 {
-                    *hides_handshake = true;
+                    *hides_handshake = older_added.is_none();
                 } else if kind == DATA {
-                    text = text.saturating_add(len.saturating_sub(ADDED));
+                    text = text.saturating_add(len.saturating_sub(added));
                 }
             })
             .ok_or(())?;
@@ -234,12 +247,9 @@ impl TlsObserver {
 }
 
 /// Returns whether a client's record with so much plain text is a request, in the exchange with this number or behind it.
-fn is_request(text: u32, hides_handshake: bool, nth: u32) -> bool {
-    if hides_handshake {
-        !(CONTROL.contains(&text) || nth <= 1 && text == FIRST_CONTROL) && text > CONTROL[0]
-    } else {
-        text > SMALL
-    }
+fn is_request(text: u32, nth: u32) -> bool {
+    let is_first_control = nth <= 1 && text == FIRST_CONTROL;
+    text > CONTROL[0] && !CONTROL.contains(&text) && !is_first_control
 }
 
 #[cfg(test)]
@@ -303,7 +313,7 @@ mod tests {
             [
                 Client(record(HANDSHAKE, 300)),
                 Server([record(HANDSHAKE, 90), record(HANDSHAKE, 900)].concat()),
-                Client([record(HANDSHAKE, 70), record(20, 1), record(HANDSHAKE, 40)].concat()),
+                Client([record(HANDSHAKE, 70), record(20, 1), record(HANDSHAKE, 33)].concat()),
                 Server([record(20, 1), record(HANDSHAKE, 40)].concat()),
             ]
         };
@@ -390,6 +400,29 @@ mod tests {
         let story: Vec<Say> = continue_handshake().into_iter().chain(short).chain(get()).collect();
         let expected = [(1, opaque_tls(1_000, 70, 300, 1)), (2, opaque_tls(1_000, 200, 500, 1))];
         assert_eq!(follow(&story, 1 << 20), expected);
+    }
+
+    #[test]
+    fn what_the_cipher_adds_before_tls_1_3_is_no_text() {
+        for added in [24, 16] {
+            let data = |text: u16| record(DATA, text + added);
+            let story = [
+                Client(record(HANDSHAKE, 300)),
+                Server([record(HANDSHAKE, 90), record(HANDSHAKE, 900)].concat()),
+                Client(
+                    [record(HANDSHAKE, 70), record(20, 1), record(HANDSHAKE, 16 + added)].concat(),
+                ),
+                Server([record(20, 1), record(HANDSHAKE, 16 + added), data(40)].concat()),
+                Client([data(75), data(90)].concat()),
+                Server(data(300)),
+                Client([data(9), data(26), data(13)].concat()),
+                Client([data(15), data(16)].concat()),
+                Server(data(500)),
+            ];
+            let expected =
+                [(1, opaque_tls(1_000, 213, 300, 1)), (2, opaque_tls(1_000, 31, 500, 2))];
+            assert_eq!(follow(&story, 1 << 20), expected);
+        }
     }
 
     #[test]
