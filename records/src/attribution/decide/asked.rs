@@ -13,7 +13,7 @@ use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::user_agents::UserAgentProfiles;
 use crate::attribution::line::{HeldLine, LineNumber, OrderPlace};
 use crate::attribution::memory::Memory;
-use crate::attribution::memory::mappings::{GroupSlot, MappingSlot};
+use crate::attribution::memory::mappings::{GroupSlot, MappingMark, MappingSlot};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::LineVerdict;
 use crate::time::Timestamp;
@@ -280,7 +280,7 @@ impl DecisionWindow {
         chosen: usize,
     ) {
         self.mappings[chosen].named = true;
-        memory.mappings.get_mut(self.mappings[chosen].mapping).named = true;
+        memory.mappings.get_mut(self.mappings[chosen].mapping).mark = MappingMark::Named;
         if self.matching.share(row, chosen) >= costs::CLAIMED_WHOLE {
             self.mappings[chosen].standing = WindowStanding::Taken;
             memory.consume(group, self.mappings[chosen].mapping, next);

@@ -9,7 +9,7 @@ use crate::attribution::learnt::places::PlaceOrder;
 use crate::attribution::learnt::server::LearntServer;
 use crate::attribution::line::{HeldLine, OrderPlace};
 use crate::attribution::memory::Memory;
-use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
+use crate::attribution::memory::mappings::{GroupSlot, MappingMark, WaitingMapping};
 use crate::time::{Resolution, Timestamp};
 
 /// The cost of a pair that is out of the question.
@@ -58,7 +58,7 @@ impl<'a> AskedCosts<'a> {
         };
         let usual = known.unwrap_or_else(|| {
             let mut fresh = memory.mappings.fresh(group).map(|it| memory.mappings.get(it));
-            let next = fresh.find(|it| !it.named);
+            let next = fresh.find(|it| it.mark != MappingMark::Named);
             next.map_or(0, |it| first.place.after(it.place))
         });
         let usual_lead = server.places.usual_lead();

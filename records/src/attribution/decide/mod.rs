@@ -21,6 +21,7 @@ mod aligned;
 mod asked;
 mod asked_costs;
 mod chain;
+mod close;
 mod lattice;
 mod matching;
 mod only;

@@ -9,7 +9,7 @@ use crate::attribution::learnt::user_agents::AgentFit;
 use crate::attribution::line::HeldLine;
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::FactsSlot;
-use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, WaitingMapping};
+use crate::attribution::memory::mappings::{GroupSlot, MappingMark, MappingSlot, WaitingMapping};
 use crate::attribution::verdict::{LineVerdict, MatchConfidence, Reason};
 
 /// Whether no other line may have the only mapping of a group, or the records tell when its exchange ended.
@@ -96,7 +96,7 @@ fn judge_exchange(
     facts: FactsSlot,
 ) -> LineVerdict {
     let waiting = memory.mappings.get(mapping);
-    let WaitingMapping { client, time, contested, client_hash, .. } = *waiting;
+    let WaitingMapping { client, time, contested, client_hash, deferred, mark, .. } = *waiting;
     let facts = memory.exchanges.get(facts);
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];
@@ -113,10 +113,14 @@ fn judge_exchange(
     let is_doubtful = is_doubtful(memory, learnt, line);
     let is_plain = !contested && !is_unusual && !is_doubtful;
     let is_far = is_late && server.delays.is_far_at_first(delay);
+    // The line of the mapping would have come by now: an earlier line may have taken another's in its place.
+    let is_overdue = deferred && facts.ended;
     let confidence = if is_plain && is_far {
         let probability = learnt.servers[line.server as usize].calibration.judge(None);
         MatchConfidence::likely(Reason::Doubtful, probability)
-    } else if is_plain && !is_contradicted {
+    } else if is_plain && !is_contradicted && !is_overdue && mark == MappingMark::Close {
+        MatchConfidence::likely(Reason::Order, costs::GUESS_CEILING)
+    } else if is_plain && !is_contradicted && !is_overdue {
         MatchConfidence::certain(Reason::Only)
     } else {
         let probability = pair::doubtful_probability(learnt, client_hash, Some(facts), line);

@@ -11,7 +11,7 @@ use crate::attribution::learnt::server::LearntServer;
 use crate::attribution::line::LineNumber;
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::ExchangeFacts;
-use crate::attribution::memory::mappings::GroupSlot;
+use crate::attribution::memory::mappings::{GroupSlot, MappingMark};
 use crate::time::Timestamp;
 
 impl DecisionWindow {
@@ -29,7 +29,7 @@ impl DecisionWindow {
             return;
         }
         self.mappings[chosen].named = true;
-        memory.mappings.get_mut(self.mappings[chosen].mapping).named = true;
+        memory.mappings.get_mut(self.mappings[chosen].mapping).mark = MappingMark::Named;
         self.claim_parts(memory, row);
         memory.leave_group(group, next);
     }

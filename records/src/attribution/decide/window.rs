@@ -13,7 +13,9 @@ use crate::attribution::line::{HeldLine, LineNumber};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::client::ClientHash;
 use crate::attribution::memory::facts::FactsSlot;
-use crate::attribution::memory::mappings::{GroupSlot, MappingSlot, RequestGroup, WaitingMapping};
+use crate::attribution::memory::mappings::{
+    GroupSlot, MappingMark, MappingSlot, RequestGroup, WaitingMapping,
+};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
 use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence, Reason};
 use crate::time::{Resolution, Timestamp};
@@ -111,7 +113,7 @@ impl WindowMapping {
             facts: waiting.facts,
             deferred: waiting.deferred,
             standing: WindowStanding::RuledOut,
-            named: waiting.named,
+            named: matches!(waiting.mark, MappingMark::Named),
             reached: 0.0,
             turned: 0.0,
         }
@@ -218,15 +220,16 @@ impl DecisionWindow {
     ) -> LineVerdict {
         let line = self.lines[row].line;
         let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
+        let is_close = self.mark_close(memory, learnt, &line, chosen);
         let taken = self.mappings[chosen];
         let delay = line.time.micros_since(taken.time);
         let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
         let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
-        let confidence = if same && !is_doubtful && share >= costs::LATTICE_CERTAIN {
+        let confidence = if same && !is_close && !is_doubtful && share >= costs::LATTICE_CERTAIN {
             let reason = if total == 1 { Reason::Only } else { Reason::SameClient };
             MatchConfidence::certain(reason)
         } else {
-            let reason = match (same, fit) {
+            let reason = match (same && !is_close, fit) {
                 (true, _) => Reason::Doubtful,
                 (false, AgentFit::Same) => Reason::UserAgent,
                 (false, _) => Reason::Order,
@@ -339,6 +342,7 @@ fn is_doubtful(
     lines > mappings
         || chosen.facts.is_some() && server.misses_in_crowds()
         || chosen.contested
+        || chosen.deferred && chosen.facts.is_some_and(|it| memory.exchanges.get(it).ended)
         || (chosen.facts.is_none() && is_odd)
         || server.misses_mappings(&memory.servers[line.server as usize])
         || pair::may_be_tls(memory, line)

@@ -131,6 +131,12 @@ impl ServerDelays {
         delay < self.ordinary.0 || delay > self.ordinary.1
     }
 
+    /// Whether the delay is ordinary or not far from that.
+    pub(crate) const fn is_close(&self, delay: i64) -> bool {
+        delay >= self.ordinary.0.saturating_sub(costs::ENDS_CLOSE)
+            && delay <= self.ordinary.1.saturating_add(costs::ENDS_CLOSE)
+    }
+
     /// Whether the delay is far from any that could be expected, while too few pairs are known to tell.
     pub(crate) const fn is_far_at_first(&self, delay: i64) -> bool {
         let (shortest, longest) = costs::DELAY_AT_FIRST;

@@ -26,6 +26,16 @@ pub(crate) type GroupSlot = Slot<RequestGroup>;
 /// A probability of 1, as it is stored.
 const WHOLE: u16 = u16::MAX;
 
+/// What an earlier line left at a mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MappingMark {
+    Unmarked,
+    /// The line has the mapping's client, but in doubt.
+    Named,
+    /// The line took a different client's exchange, with an end close by.
+    Close,
+}
+
 /// A remembered mapping: one cache line, since decisions go from one mapping to another.
 #[repr(align(64))]
 pub(crate) struct WaitingMapping {
@@ -41,8 +51,7 @@ pub(crate) struct WaitingMapping {
     pub(crate) deferred: bool,
     /// How often a younger mapping was preferred.
     passed_over: u8,
-    /// Whether a line has its client, but in doubt.
-    pub(crate) named: bool,
+    pub(crate) mark: MappingMark,
     pub(crate) time: Timestamp,
     /// Hash of `client`.
     pub(crate) client_hash: ClientHash,
@@ -298,7 +307,7 @@ impl MappingTable {
             place,
             deferred: false,
             passed_over: 0,
-            named: false,
+            mark: MappingMark::Unmarked,
             time,
             client_hash: ClientHash::of(client),
             usual: None,

@@ -432,6 +432,37 @@ fn whole_seconds_tell_that_requests_are_logged_before_their_bodies_end() {
 }
 
 #[test]
+fn of_two_clients_whose_exchanges_end_close_to_each_other_neither_is_certain() {
+    let mut site = Site::default();
+    let (one, other) = (connection(1, 7, 2_000), connection(2, 8, 2_001));
+    for (round, apart) in
+        (0..300).map(|round| (round, 100_000)).chain([(300, 3_000), (301, 100_000)])
+    {
+        let at = round * SECOND;
+        let nth = u32::try_from(round + 1).unwrap();
+        site.request(at, one, nth, "/a");
+        site.request(at + 10, other, nth, "/a");
+        let (first, second) = (at + 1_000, at + 1_000 + apart);
+        let ends = [(first, true), (first + 500, false), (second, true), (second + 500, false)];
+        for (time, is_end) in ends {
+            match is_end {
+                true => site.ended(time, if time == first { one } else { other }, nth, OK),
+                false => site.line(time, "/a", OK, None),
+            }
+        }
+    }
+    let out = site.out(400 * SECOND);
+    let sure = |round: usize| [out[2 * round].1, out[2 * round + 1].1];
+    assert_eq!(sure(299), [Certainty::Certain; 2], "far from each other");
+    assert_eq!(
+        sure(300),
+        [Certainty::Likely; 2],
+        "the balancer may have seen them in another order"
+    );
+    assert_eq!(sure(301), [Certainty::Certain; 2]);
+}
+
+#[test]
 fn status_and_size_tell_equal_requests_apart() {
     let mut site = Site::default();
     for (number, client, answer) in [(1, 7, OK), (2, 8, (200, 900)), (3, 9, (404, 0))] {
