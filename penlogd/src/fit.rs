@@ -48,11 +48,13 @@ impl FitWindow {
         }
     }
 
-    /// Returns the server whose mappings the lines of a server are among, for each whose lines are not among those of
-    /// their own, and begins a new sample.
-    pub(crate) fn mixed_up(&mut self) -> HashMap<ServerIndex, ServerIndex> {
+    /// Compares the sample, and begins a new one.
+    pub(crate) fn compare(&mut self) -> FoundFits {
         let (lines, mappings) = (mem::take(&mut self.lines), mem::take(&mut self.mappings));
         let mut sample = FitSample::default();
+        let mut logs: Vec<usize> = lines.iter().map(|line| line.server.0 as usize).collect();
+        logs.sort_unstable();
+        logs.dedup();
         // The last mappings of a full sample end before the last lines do.
         let end = mappings.last().map(|it| it.time).filter(|_| mappings.len() == MAPPINGS);
         for SampledLine { server, request, time } in lines {
@@ -64,6 +66,20 @@ impl FitWindow {
             sample.mapping(server.0 as usize, request, time);
         }
         let index = |place: usize| ServerIndex(u32::try_from(place).unwrap_or(u32::MAX));
-        sample.mixed_up().into_iter().map(|(log, server)| (index(log), index(server))).collect()
+        let pair = |(log, server)| (index(log), index(server));
+        let second = |log: usize| Some((log, sample.other_address(log)?));
+        FoundFits {
+            mixed_up: sample.mixed_up().into_iter().map(pair).collect(),
+            second_address: logs.into_iter().filter_map(second).map(pair).collect(),
+        }
     }
+}
+
+/// What a sample shows.
+#[derive(Debug, Default)]
+pub(crate) struct FoundFits {
+    /// Servers whose lines have the requests of a different server's mappings, and the latter.
+    pub(crate) mixed_up: HashMap<ServerIndex, ServerIndex>,
+    /// Servers whose lines lack mappings, and the server with these mappings and without lines.
+    pub(crate) second_address: HashMap<ServerIndex, ServerIndex>,
 }

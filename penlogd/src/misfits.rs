@@ -34,6 +34,8 @@ pub(crate) enum MisfitCause {
     Unmatched(u32),
     /// The lines of this source are among the mappings of another server.
     MixedUp(u32),
+    /// Mappings name a second address of this source.
+    SecondAddress(u32),
     /// No line comes from servers that mappings name.
     Silent,
     /// This source sends what servers log, too.
@@ -177,6 +179,36 @@ impl NotMapped<'_> {
                 let (list, first) = (ServerList(&hosts), &hosts[0]);
                 write!(f, "; the lines name the hosts {list}: add --server {first}=ADDR for each")
             }
+        }
+    }
+}
+
+/// Servers that mappings name, from where no line comes.
+pub(crate) struct Silent<'a> {
+    pub(crate) servers: &'a [IpAddr],
+    /// Servers of which many lines find no mapping.
+    pub(crate) lacking: &'a [IpAddr],
+}
+
+impl fmt::Display for Silent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { servers, lacking } = self;
+        let list = ServerList(servers);
+        write!(f, "mappings name {list}, from where no access line has come so far")?;
+        match (lacking, servers) {
+            ([], _) => f.write_str(": does penlog run there, with this address and port?"),
+            ([only], [first, ..]) => write!(
+                f,
+                "; many lines of {only} find no mapping: if {list} is another address of this server, add --server \
+                 {first}={only}"
+            ),
+            (_, servers) => write!(
+                f,
+                "; many lines of {} find no mapping: if {list} are other addresses of these servers, add --server {}=ADDR, \
+                 with the server's address",
+                ServerList(lacking),
+                ServerList(servers.get(..1).unwrap_or_default())
+            ),
         }
     }
 }

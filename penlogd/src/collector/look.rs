@@ -3,17 +3,20 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use pen_records::attribution::ServerIndex;
 use pen_records::mapping::third_party_log::ThirdPartyReader;
 use pen_records::misfit::{ServerList, is_misfit};
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::Timestamp;
 
 use super::Collector;
-use crate::misfits::{MisfitCause, NotMapped};
+use crate::misfits::{MisfitCause, NotMapped, Silent};
 use crate::sources::{LineSource, UnreadLine};
 
 /// Fewest lines of which most have to find a mapping.
 const ENOUGH: u64 = 20;
+/// One in so many lines of a server without a mapping: mappings of a second address may be theirs.
+const LACKING_PART: u64 = 5;
 
 impl Collector {
     /// Takes the warnings about misfits that are to be logged.
@@ -29,13 +32,19 @@ impl Collector {
             (lines - self.misfits.lines, records - self.misfits.mappings);
         (self.misfits.lines, self.misfits.mappings) = (lines, records);
         let mapped = self.intake.sources.servers.mapped();
-        let mixed_up = self.intake.fit.mixed_up();
-        let fits: HashMap<u32, IpAddr> = (self.intake.sources.iter().zip(0..))
-            .filter_map(|(source, number)| {
-                let server = mixed_up.get(&source.server)?;
+        let found = self.intake.fit.compare();
+        let of_sources = |servers: &HashMap<ServerIndex, ServerIndex>| -> HashMap<u32, IpAddr> {
+            let sources = self.intake.sources.iter().zip(0..);
+            let found = sources.filter_map(|(source, number)| {
+                let server = servers.get(&source.server)?;
                 Some((number, mapped.iter().find(|(_, index)| index == server)?.0))
-            })
-            .collect();
+            });
+            found.collect()
+        };
+        let fits = SourceFits {
+            mixed_up: of_sources(&found.mixed_up),
+            second_address: of_sources(&found.second_address),
+        };
         let has_lines = |server| self.intake.sources.iter().any(|it| it.server == server);
         let silent: Vec<IpAddr> =
             mapped.iter().filter(|(_, it)| !has_lines(*it)).map(|(addr, _)| *addr).collect();
@@ -55,9 +64,10 @@ impl Collector {
             );
             self.misfits.say(MisfitCause::NoMappings, now, what);
         }
-        self.look_at_sources(&mapped, &silent, &fits, now);
+        let lacking = self.look_at_sources(&mapped, &silent, &fits, now);
         if lines > 0 && records > 0 {
-            self.look_at_silent(silent, now);
+            let silent = silent.into_iter().filter(|it| !fits.has_second(*it)).collect();
+            self.look_at_silent(silent, &lacking, now);
             self.look_at_options();
         }
     }
@@ -77,14 +87,16 @@ impl Collector {
         }
     }
 
+    /// Returns the servers of which many lines find no mapping.
     fn look_at_sources(
         &mut self,
         mapped: &[IpAddr],
         silent: &[IpAddr],
-        fits: &HashMap<u32, IpAddr>,
+        fits: &SourceFits,
         now: Timestamp,
-    ) {
+    ) -> Vec<IpAddr> {
         let misfits = &mut self.misfits;
+        let mut lacking = Vec::new();
         for index in 0..self.intake.sources.iter().len() {
             let number = u32::try_from(index).expect("sources are numbered so");
             let Some(source) = self.intake.sources.get_mut(number) else { continue };
@@ -99,23 +111,33 @@ impl Collector {
             if lines == 0 {
                 continue;
             }
+            if new.unmatched >= ENOUGH && new.unmatched * LACKING_PART >= understood {
+                lacking.push(key.addr);
+            }
             if let Some(unread) = unread.filter(|_| is_misfit(lines, understood)) {
                 let what = not_understood((new.not_understood, lines), source, &unread);
                 misfits.say(MisfitCause::NotUnderstood(number), now, what);
             } else if !self.intake.sources.servers.is_mapped(server) {
                 if !mapped.is_empty() {
-                    let fit = fits.get(&number).copied();
+                    let fit = fits.mixed_up.get(&number).copied();
                     let what =
                         NotMapped { lines, key, hosts: &hosts, mapped, silent, fit, shippers };
                     misfits.say(MisfitCause::NotMapped(number), now, what);
                 }
-            } else if let Some(fit) = fits.get(&number) {
+            } else if let Some(fit) = fits.mixed_up.get(&number) {
                 let what = format_args!(
                     "the requests in the lines of {key} are those of mappings that name {fit}, and not {}: are these \
                      servers mixed up, in --server, in penlog --server, or in an address?",
                     key.addr
                 );
                 misfits.say(MisfitCause::MixedUp(number), now, what);
+            } else if let Some(second) = fits.second_address.get(&number) {
+                let (unmatched, addr) = (new.unmatched, key.addr);
+                let what = format_args!(
+                    "{unmatched} of {understood} lines of {key} find no mapping: they are among those of {second}, from \
+                     where no line comes. If this is another address of the server, add --server {second}={addr}"
+                );
+                misfits.say(MisfitCause::SecondAddress(number), now, what);
             } else if understood >= ENOUGH && is_misfit(understood, found) {
                 let unmatched = new.unmatched;
                 let port = match key.port {
@@ -129,20 +151,17 @@ impl Collector {
                 misfits.say(MisfitCause::Unmatched(number), now, what);
             }
         }
+        lacking
     }
 
-    /// Says once which servers send no lines, after two looks.
-    fn look_at_silent(&mut self, silent: Vec<IpAddr>, now: Timestamp) {
-        let again: Vec<_> =
-            silent.iter().filter(|addr| self.misfits.silent.contains(addr)).copied().collect();
+    /// Says once which servers send no lines: after two looks, or at once if many lines find no mapping.
+    fn look_at_silent(&mut self, silent: Vec<IpAddr>, lacking: &[IpAddr], now: Timestamp) {
+        let is_known = |addr: &&IpAddr| !lacking.is_empty() || self.misfits.silent.contains(addr);
+        let again: Vec<_> = silent.iter().filter(is_known).copied().collect();
         let is_new = !again.is_empty() && self.misfits.said_silent != again;
         self.misfits.silent = silent;
         if is_new {
-            let what = format_args!(
-                "mappings name {}, from where no access line has come so far",
-                ServerList(&again)
-            );
-            self.misfits.say(MisfitCause::Silent, now, what);
+            self.misfits.say(MisfitCause::Silent, now, Silent { servers: &again, lacking });
             self.misfits.said_silent = again;
         }
     }
@@ -174,6 +193,21 @@ impl Collector {
                 "--mapping-format {sender}=… had no effect so far: no line of {sender} came"
             ));
         }
+    }
+}
+
+/// What the sample shows of sources, by their numbers.
+struct SourceFits {
+    /// Servers with the requests of the lines.
+    mixed_up: HashMap<u32, IpAddr>,
+    /// Servers without lines, with the mappings for these lines.
+    second_address: HashMap<u32, IpAddr>,
+}
+
+impl SourceFits {
+    /// Returns whether an address is a source's second.
+    fn has_second(&self, addr: IpAddr) -> bool {
+        self.second_address.values().any(|&second| second == addr)
     }
 }
 

@@ -219,10 +219,39 @@ fn a_server_whose_lines_find_nothing_is_said() {
         bench.request(number, mapped, "10.0.0.1", "");
     }
     let said = bench.remarks(30);
-    assert!(said[0].starts_with("40 of 60 lines of 10.0.0.1 find no mapping"), "{said:?}");
-    bench.request(61, "10.0.0.1", "10.0.0.1", "");
+    assert_eq!(
+        said,
+        [
+            "40 of 60 lines of 10.0.0.1 find no mapping: they are among those of 10.0.0.2, from where no line comes. If \
+          this is another address of the server, add --server 10.0.0.2=10.0.0.1"
+        ]
+    );
+}
+
+#[test]
+fn a_second_address_is_said_at_once_where_all_requests_are_the_same() {
+    let mut bench = Bench::new(&[]);
+    for number in 0..60 {
+        let mapped = if number % 2 == 0 { "10.0.0.1" } else { "10.0.0.2" };
+        bench.send(BALANCER, &format!("+ 203.0.113.{number} {mapped} GET / HTTP/1.1\n"));
+        bench.send("10.0.0.1:5000", &format!("10.9.9.9 {TAIL} \"GET / HTTP/1.1\" 200 5\n"));
+    }
     let said = bench.remarks(30);
-    assert_eq!(said, ["mappings name 10.0.0.2, from where no access line has come so far"]);
+    let text = "if 10.0.0.2 is another address of this server, add --server 10.0.0.2=10.0.0.1";
+    assert!(said.iter().any(|it| it.ends_with(text)), "{said:?}");
+    // Without lines that lack a mapping, it takes two looks.
+    let mut bench = Bench::new(&[]);
+    bench.send(BALANCER, "+ 203.0.113.9 10.0.0.2 GET / HTTP/1.1\n");
+    bench.request(1, "10.0.0.1", "10.0.0.1", "");
+    assert_eq!(bench.remarks(30), Vec::<String>::new());
+    bench.request(2, "10.0.0.1", "10.0.0.1", "");
+    assert_eq!(
+        bench.remarks(30),
+        [
+            "mappings name 10.0.0.2, from where no access line has come so far: does penlog run there, with this address \
+          and port?"
+        ]
+    );
 }
 
 #[test]
