@@ -34,6 +34,8 @@ pub(crate) enum MisfitCause {
     Unmatched(u32),
     /// The lines of this source are among the mappings of another server.
     MixedUp(u32),
+    /// All records lack both request and port.
+    Keyless,
     /// Mappings name a second address of this source.
     SecondAddress(u32),
     /// No line comes from servers that mappings name.

@@ -46,6 +46,8 @@ pub(super) struct Intake {
     pub(super) twins: TwinFinder,
     /// Sources that turned out to look like a balancer, and the server that logs the same.
     pub(super) found_balancers: Vec<(u32, u32)>,
+    /// Third-party records with neither a request nor the balancer's port.
+    pub(super) keyless: u64,
     balancers: BalancerHashes,
     /// Sources whose first lines are held.
     holding: Vec<u32>,
@@ -62,6 +64,7 @@ impl Intake {
             twins: TwinFinder::default(),
             found_balancers: Vec::new(),
             received: ReceivedCounts::default(),
+            keyless: 0,
             balancers: BalancerHashes::default(),
             holding: Vec::new(),
         }

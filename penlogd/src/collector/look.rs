@@ -64,6 +64,15 @@ impl Collector {
             );
             self.misfits.say(MisfitCause::NoMappings, now, what);
         }
+        let is_keyless = records > 0 && records == self.intake.keyless;
+        if is_keyless && new_lines > 0 {
+            let what = format_args!(
+                "{records} records of a balancer's connections, and none names a request or the balancer's own port, so \
+                 that no line can be matched: HAProxy's log-format needs %bi:%bp in TCP mode, and option logasap; see \
+                 docs/guide/behind-haproxy-and-others.md"
+            );
+            self.misfits.say(MisfitCause::Keyless, now, what);
+        }
         let lacking = self.look_at_sources(&mapped, &silent, &fits, now);
         if lines > 0 && records > 0 {
             let silent = silent.into_iter().filter(|it| !fits.has_second(*it)).collect();
@@ -95,6 +104,8 @@ impl Collector {
         fits: &SourceFits,
         now: Timestamp,
     ) -> Vec<IpAddr> {
+        let received = &self.intake.received;
+        let is_keyless = received.mappings + received.events == self.intake.keyless;
         let misfits = &mut self.misfits;
         let mut lacking = Vec::new();
         for index in 0..self.intake.sources.iter().len() {
@@ -138,7 +149,7 @@ impl Collector {
                      where no line comes. If this is another address of the server, add --server {second}={addr}"
                 );
                 misfits.say(MisfitCause::SecondAddress(number), now, what);
-            } else if understood >= ENOUGH && is_misfit(understood, found) {
+            } else if understood >= ENOUGH && is_misfit(understood, found) && !is_keyless {
                 let unmatched = new.unmatched;
                 let port = match key.port {
                     Some(port) => format!("is {port} another port than the balancer has for it, "),

@@ -305,11 +305,14 @@ impl Collector {
         let servers = &self.settings.known.servers;
         let (has_request, mappings) = self.third_party.mappings(reader, line, end, servers)?;
         *self.intake.counter(has_request) += 1;
+        let mut has_key = has_request;
         for mapping in mappings {
+            has_key |= mapping.balancer.is_some_and(|own| own.port() != 0);
             if let Some(time) = mapping.time {
                 self.intake.remember(from, &mapping, time, end);
             }
         }
+        self.intake.keyless += u64::from(!has_key);
         Ok(())
     }
 

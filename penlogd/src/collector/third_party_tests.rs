@@ -182,3 +182,27 @@ fn lines_of_a_sender_that_was_named_are_read_by_its_format() {
     assert_eq!(clients, ["192.0.2.8", "192.0.2.9", "192.0.2.7", "192.0.2.6"]);
     assert_eq!((balance.received.mappings, balance.received.mappings_unused), (5, 1));
 }
+
+#[test]
+fn records_by_which_no_line_can_be_matched_are_said() {
+    let servers = ServerAliases::new(vec!["app/web1=127.0.0.2".parse().unwrap()]).unwrap();
+    let known = SenderSettings { servers, ..SenderSettings::default() };
+    let mut bench = Bench::new(known, Allow::default());
+    for number in 0..30 {
+        let line = format!(
+            "<134>Nov 22 20:23:20 lb haproxy[7]: 203.0.113.9:{} [22/Nov/2026:20:23:20.123] front app/web1 1/0/5 212 -- \
+             1/1/0/0/0 0/0",
+            4_000 + number
+        );
+        bench.send(BALANCER, line);
+        bench.line(&format!("/{number}"), 7_000 + number);
+    }
+    bench.now = bench.now.offset_by(30_000_000);
+    bench.collector.decide(bench.now, &mut bench.out, None);
+    let said = bench.collector.take_remarks();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("30 records of a balancer's connections, and none names"),
+        "{said:?}"
+    );
+}
