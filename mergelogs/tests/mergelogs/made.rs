@@ -24,6 +24,7 @@ fn made_cases() -> Vec<MadeCase> {
     let hosts = || SitePlan { hosts: 4, files: LogFiles::OfHost, same: 0.5, ..base() };
     let busy_hosts = || SitePlan { hosts: 2, rate: 600.0, requests: 6_000, urls: 60, ..hosts() };
     let daily = || SitePlan { rate: 2_500.0 / 86_400.0, ..base() };
+    let hot_common = || SitePlan { same: 0.5, ..common() };
     let busy = || SitePlan { requests: 6_000, ..common() };
     let one_page = || SitePlan { same: 0.9, rate: 300.0, ..base() };
     let posts = || SitePlan { early: 0.5, per_connection: 4, same: 0.5, ..base() };
@@ -92,6 +93,31 @@ fn made_cases() -> Vec<MadeCase> {
             classic(base().with(Disturbance::LostRecords(0.2))),
             68.0,
             68.0,
+        ),
+        case(
+            "a fifth of the lines lost, common",
+            hot_common().with(Disturbance::LostLines(0.2)),
+            80.0,
+            80.0,
+        ),
+        case(
+            "a fifth of the records lost, common",
+            hot_common().with(Disturbance::LostRecords(0.2)),
+            72.0,
+            72.0,
+        ),
+        case(
+            "a tenth by another balancer, common",
+            hot_common().with(Disturbance::SecondBalancer(0.1)),
+            86.0,
+            86.0,
+        ),
+        case(
+            "checks of the front page, common",
+            SitePlan { rate: 33.0, ..hot_common() }
+                .with(Disturbance::Checks(2.0, CheckKind::FrontPage)),
+            88.0,
+            88.0,
         ),
         case(
             "another balancer with its own address",

@@ -39,7 +39,7 @@ const BERLIN: &str = "Europe/Berlin";
 
 #[rustfmt::skip]
 const FIXTURES: &[SiteFixture] = &[
-    SiteFixture { sure: (0, 375), ..site("checks-by-pen", 500) },
+    SiteFixture { sure: (0, 365), ..site("checks-by-pen", 500) },
     SiteFixture { sure: (0, 390), ..site("client-with-many-agents", 400) },
     site("containerd", 3),
     SiteFixture { status: 3, ..site("forwarded-for-first", 10) },

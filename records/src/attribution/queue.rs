@@ -116,6 +116,13 @@ impl<T> LineQueue<T> {
         self.lines[0].next
     }
 
+    /// Returns the held lines behind the oldest, each with its number.
+    pub(crate) fn numbered_behind_front(
+        &self,
+    ) -> impl Iterator<Item = (LineNumber, &QueuedLine<T>)> {
+        self.lines.iter().enumerate().skip(1).map(|(at, line)| (self.first.after(at), line))
+    }
+
     /// Returns the held lines behind the oldest.
     pub(crate) fn behind_front(&self) -> impl Iterator<Item = &QueuedLine<T>> {
         self.lines.iter().skip(1)

@@ -2,7 +2,9 @@
 
 use super::Attributor;
 use crate::attribution::decide::{port, request_id};
+use crate::attribution::learnt::server::LearntServer;
 use crate::attribution::line::{HeldLine, LoggedLine, LoggedRequestId};
+use crate::attribution::memory::Memory;
 use crate::attribution::memory::signature::LoggedFields;
 use crate::attribution::queue::{LateLine, LineState};
 
@@ -51,13 +53,14 @@ impl<T> Attributor<T> {
             return self.state_by_id(late(), line);
         }
         // A line that needs no mapping must not look as if one were missing while it waits.
-        if !is_known || learnt.servers[index].orphans.has(line) {
+        if !is_known || is_orphan(memory, &learnt.servers[index], logged, line) {
             return queue.keep_late(late());
         }
         let Some(group) = memory.group_of(logged) else { return LineState::Unreadable };
         queue.join_group(memory, group);
         let learnt = &mut learnt.servers[index];
-        if learnt.flows.has_drift() {
+        let has_exchanges = memory.servers[index].has_exchanges();
+        if learnt.flows.has_drift() || has_exchanges && learnt.is_lossy() {
             learnt.rates.count(group, memory.servers[index].lines);
         }
         LineState::Waits(group)
@@ -97,4 +100,12 @@ impl<T> Attributor<T> {
         }
         queue.keep_late(LateLine { group, ..late })
     }
+}
+
+/// Whether no mapping is expected for a line. Where many are missing, lines of a request that has some may only seem so.
+#[inline]
+fn is_orphan(memory: &Memory, learnt: &LearntServer, logged: &LoggedLine, line: &HeldLine) -> bool {
+    learnt.orphans.has(line)
+        && !(learnt.is_lossy()
+            && memory.own_group_of(logged).is_some_and(|it| memory.mappings.group(it).mappings > 0))
 }

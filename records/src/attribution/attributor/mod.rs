@@ -363,7 +363,9 @@ impl<T> Attributor<T> {
             return;
         }
         let learnt = &mut self.learnt.servers[index];
-        learnt.learn_missing(line, is_missing);
+        // A request whose lines often find no mapping although it has some is none of the balancer's own.
+        let has_some = verdict.candidates > 0 && server.has_exchanges() && learnt.is_lossy();
+        learnt.learn_missing(line, is_missing, has_some);
         learnt.learn_crowded(verdict.candidates > 1);
         if let Some(sender) = line.sender {
             let is_explained = verdict.client.is_some() && verdict.reason != Reason::AgentFallback;

@@ -12,7 +12,7 @@ use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::end_order::SureEnd;
 use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::line::HeldLine;
+use crate::attribution::line::{HeldLine, LineNumber};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::facts::ExchangeFacts;
 use crate::attribution::memory::mappings::{GroupSlot, WaitingMapping};
@@ -39,24 +39,41 @@ pub(super) fn decide<T>(
     let mut decided = 0;
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
         decided = place + 1;
-        let line = window.lines[place].line;
+        window.decide_line(memory, learnt, place, next)
+    });
+    if window.keeps {
+        window.keep_reached(memory, decided);
+    }
+    first.verdict
+}
+
+impl DecisionWindow {
+    /// Decides a line of the window, the first of the group, by the line's shares; `next` is the following line of the group.
+    pub(super) fn decide_line(
+        &mut self,
+        memory: &mut Memory,
+        learnt: &mut Learnt,
+        place: usize,
+        next: Option<LineNumber>,
+    ) -> EarlyVerdict {
+        let WindowLine { line, group, .. } = self.lines[place];
         let server = line.server as usize;
-        learnt.servers[server].left_over.learn_line(window.nobody(place).clamp(0.0, 1.0));
-        let shares = (0..window.mappings.len()).map(|it| (it, window.share(place, it)));
-        let best = window.best(window.none_left(place), shares);
+        learnt.servers[server].left_over.learn_line(self.nobody(place).clamp(0.0, 1.0));
+        let shares = (0..self.mappings.len()).map(|it| (it, self.share(place, it)));
+        let best = self.best(self.none_left(place), shares);
         let before = memory.mappings.count_stamp(group, line.time);
         let Some((chosen, share)) = best else {
-            let verdict = window.leave_unmatched(memory, group, next);
-            if window.keeps {
-                window.claim_parts(memory, place);
+            let verdict = self.leave_unmatched(memory, group, next);
+            if self.keeps {
+                self.claim_parts(memory, place);
             }
             return EarlyVerdict { verdict, ended: None };
         };
         let doubted =
-            if window.keeps { share } else { learnt.servers[server].doubt_order(share, before) };
-        let verdict = window.judge_share(memory, learnt, group, place, chosen, share);
+            if self.keeps { share } else { learnt.servers[server].doubt_order(share, before) };
+        let verdict = self.judge_share(memory, learnt, group, place, chosen, share);
         let verdict = if doubted < share { verdict.in_doubt(doubted) } else { verdict };
-        let mapping = window.mappings[chosen];
+        let mapping = self.mappings[chosen];
         let is_ended = mapping.facts.is_some() && !mapping.deferred;
         let mut ended = None;
         if is_ended && share >= learnt.servers[server].teaches() {
@@ -69,19 +86,13 @@ pub(super) fn decide<T>(
                 stamp: line.time,
             });
         }
-        window.take_in_order(memory, (group, next), place, chosen);
+        self.take_in_order(memory, (group, next), place, chosen);
         if let Some(ended) = ended.filter(|_| place == 0) {
             learnt.servers[server].advance_to(ended);
         }
         EarlyVerdict { verdict, ended }
-    });
-    if window.keeps {
-        window.keep_reached(memory, decided);
     }
-    first.verdict
-}
 
-impl DecisionWindow {
     /// Takes the group's first lines into the window, its mappings in order, and some that are in no order.
     fn fill_in_order<T>(
         &mut self,
@@ -94,6 +105,7 @@ impl DecisionWindow {
         let origin = queue.front_line().origin;
         let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
         self.lines.clear();
+        self.groups.clear();
         self.others.clear();
         for (number, &line) in lines.take(costs::LATTICE_SCAN_LINES) {
             let is_alone = self.others.is_empty();
@@ -101,7 +113,7 @@ impl DecisionWindow {
             if line.origin != origin && self.lines.len() <= costs::LATTICE_LINES {
                 self.others.push(line);
             } else if line.origin == origin && self.lines.len() < most {
-                self.lines.push(WindowLine { number, line });
+                self.lines.push(WindowLine { number, line, group });
             } else {
                 break;
             }
@@ -126,6 +138,7 @@ impl DecisionWindow {
             (costs::LATTICE_LINES, costs::LATTICE_MAPPINGS)
         };
         self.lines.truncate(lines);
+        self.most_lines = lines;
         let latest = self.lines.last().map_or(first, |last| last.line);
         self.ordered = 0;
         let oldest = first.time.offset_by(-server.longest_end(&first));
@@ -192,9 +205,8 @@ impl DecisionWindow {
     }
 
     /// Whether the window has as many lines as it can hold.
-    fn is_full(&self) -> bool {
-        self.lines.len()
-            >= if self.keeps { costs::LATTICE_LINES_KEPT } else { costs::LATTICE_LINES }
+    const fn is_full(&self) -> bool {
+        self.lines.len() >= self.most_lines
     }
 
     /// Whether several lines are decided at once: the first of the group, without any between them.
@@ -205,15 +217,20 @@ impl DecisionWindow {
     /// Sets the weights of all parts of an alignment.
     fn weigh_in_order(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
         let server = &learnt.servers[self.lines[0].line.server as usize];
+        self.reset_weights();
+        self.weigh_pairs(memory, learnt, group);
+        self.weigh_mappings(memory, server);
+        self.weigh_passed(memory, server);
+    }
+
+    /// Starts a new alignment of the lines and mappings.
+    pub(super) fn reset_weights(&mut self) {
         let cells = self.lines.len() * self.mappings.len();
         refill(&mut self.costs, cells, costs::LATTICE_WORST);
         self.lattice.reset(self.lines.len(), self.ordered);
         for (row, pair) in self.lines.windows(2).enumerate() {
             self.lattice.set_together(row, pair[0].line.time == pair[1].line.time);
         }
-        self.weigh_pairs(memory, learnt, group);
-        self.weigh_mappings(memory, server);
-        self.weigh_passed(memory, server);
     }
 
     fn weigh_pairs(&mut self, memory: &Memory, learnt: &Learnt, group: GroupSlot) {
@@ -243,7 +260,7 @@ impl DecisionWindow {
         }
     }
 
-    fn set_cost(&mut self, row: usize, place: usize, cost: i64) {
+    pub(super) fn set_cost(&mut self, row: usize, place: usize, cost: i64) {
         self.costs[row * self.mappings.len() + place] = cost;
         if place < self.ordered {
             self.lattice.set_pair(row, place, cost);
@@ -251,7 +268,7 @@ impl DecisionWindow {
     }
 
     /// Sets the weights of mappings that are left over, still open, or crossed.
-    fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer) {
+    pub(super) fn weigh_mappings(&mut self, memory: &Memory, server: &LearntServer) {
         let first = self.lines[0].line;
         let is_coarse = first.resolution == Resolution::Second;
         // Delays say in what order lines of different stamps are.
@@ -304,7 +321,9 @@ impl DecisionWindow {
         let asked = |facts| memory.exchanges.get(facts).asked;
         let gap = other.time.micros_since(one.time);
         let crossed = server.end_order.crossed(gap, asked(second) < asked(first));
-        if self.keeps { crossed * costs::CROSSED_MORE } else { crossed }
+        let more =
+            if self.groups.is_empty() { costs::CROSSED_MORE } else { costs::CROSSED_IN_SEQUENCE };
+        if self.keeps { crossed * more } else { crossed }
     }
 
     /// Returns the weight of a pair by itself.
@@ -322,7 +341,7 @@ impl DecisionWindow {
 }
 
 /// Returns the cost of a line beside an exchange that ended then, with this status and size.
-fn cost_of_end(
+pub(super) fn cost_of_end(
     server: &LearntServer,
     facts: &ExchangeFacts,
     line: &HeldLine,

@@ -67,7 +67,7 @@ impl DecisionWindow {
         let lines = queue.lines_of_group(memory.mappings.group(group).first_line);
         let lines = lines.take(costs::ASKED_LINES);
         self.lines.clear();
-        self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line }));
+        self.lines.extend(lines.map(|(number, &line)| WindowLine { number, line, group }));
         // Later lines tell little about those that are decided now.
         self.lines.truncate(self.due(memory) + costs::ASKED_AHEAD);
         self.mappings.clear();

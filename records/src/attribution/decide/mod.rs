@@ -6,7 +6,8 @@
 //! - no mapping: `tls`, an exchange in passed-through TLS.
 //! - one mapping and one line: `only`.
 //! - more of either, and records that tell when an exchange ended: `aligned`, which weighs all alignments of lines
-//!   and mappings by way of `lattice`.
+//!   and mappings by way of `lattice`. Where many lines or mappings are missing, `sequence` does so with those of all groups
+//!   of the server.
 //! - more of either, and records that tell only when a request was asked: `single`, the line by itself, and where that
 //!   is not plain `asked`, which weighs all ways to give lines their mappings by way of `matching`.
 //!
@@ -29,6 +30,7 @@ mod pair;
 pub(crate) mod port;
 mod reached;
 pub(crate) mod request_id;
+mod sequence;
 mod single;
 mod stranger;
 mod tls;
@@ -148,6 +150,12 @@ fn in_group<T>(
     buffers: &mut DecisionBuffers,
     (line, group): (&HeldLine, GroupSlot),
 ) -> LineVerdict {
+    // Without others, a line is told by its own mappings alone.
+    if sequence::is_used(memory, learnt, line, group)
+        && queue.behind_front().any(|other| other.line.server == line.server)
+    {
+        return sequence::decide(queue, memory, learnt, &mut buffers.window, (line, group));
+    }
     let members = memory.mappings.group(group);
     match (members.mappings, members.lines) {
         (0, _) => {

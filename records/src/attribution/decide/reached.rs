@@ -49,7 +49,9 @@ impl DecisionWindow {
     }
 
     /// Keeps how likely the first lines have come past each mapping. A passed mapping of theirs belongs to no further line.
-    pub(super) fn keep_reached(&mut self, memory: &mut Memory, lines: usize) {
+    /// Returns the end of the last exchange that lines have surely come past.
+    pub(super) fn keep_reached(&mut self, memory: &mut Memory, lines: usize) -> Option<Timestamp> {
+        let mut last = None;
         let mut ends = std::mem::take(&mut self.ends);
         let mut turned = std::mem::take(&mut self.turned);
         self.lattice.find_ends(lines, &mut ends, &mut turned);
@@ -59,6 +61,9 @@ impl DecisionWindow {
             reached += ends[place + 1] + turned[place + 1];
             let mapping = self.mappings[place].mapping;
             let share = reached / total;
+            if share >= costs::REACHED && last.is_none() {
+                last = Some(self.mappings[place].time);
+            }
             // Without the next mapping, the line that is to have this one goes on behind it as others do.
             let turned = if is_next_gone { 0.0 } else { turned[place] / total };
             let waiting = memory.mappings.get(mapping);
@@ -78,6 +83,7 @@ impl DecisionWindow {
             }
         }
         (self.ends, self.turned) = (ends, turned);
+        last
     }
 
     /// Sets the weights of all pairs with mappings claimed or passed by earlier lines, and of lines without a mapping in
@@ -85,17 +91,27 @@ impl DecisionWindow {
     pub(super) fn weigh_passed(&mut self, memory: &Memory, server: &LearntServer) {
         let alone_cost =
             if self.keeps { server.alone_in_order_cost() } else { server.alone_cost() };
+        self.weigh_back(memory, server);
+        let alone = self.lattice.weight(alone_cost);
+        for row in 0..self.lines.len() {
+            self.set_alone(row, alone);
+        }
+    }
+
+    /// Sets the weight of a line outside the order, from the weight `alone` of a line without a mapping.
+    pub(super) fn set_alone(&mut self, row: usize, alone: f64) {
+        let others = (0..self.mappings.len()).map(|place| self.outside(row, place));
+        let weight = others.sum::<f64>() + alone;
+        self.lattice.set_alone(row, weight);
+    }
+
+    /// Finds where the first line begins, and how likely mappings that are not in order have a line to come.
+    pub(super) fn weigh_back(&mut self, memory: &Memory, server: &LearntServer) {
         refill(&mut self.back, self.ordered, 0.0);
         self.back.resize(self.mappings.len(), 1.0);
         if self.keeps {
             self.begin(memory);
             self.find_passed(memory, server);
-        }
-        let alone = self.lattice.weight(alone_cost);
-        for row in 0..self.lines.len() {
-            let others = (0..self.mappings.len()).map(|place| self.outside(row, place));
-            let weight = others.sum::<f64>() + alone;
-            self.lattice.set_alone(row, weight);
         }
     }
 

@@ -45,6 +45,10 @@ pub(crate) struct DecisionWindow {
     pub(super) ordered: usize,
     /// Whether the mappings keep the front, and the most likely line does not take a mapping at once.
     pub(super) keeps: bool,
+    /// The groups of the lines, where lines of several are weighed together.
+    pub(super) groups: Vec<GroupSlot>,
+    /// How many lines the window can hold.
+    pub(super) most_lines: usize,
     /// Mappings of the group that earlier lines have surely come past.
     pub(super) passed: Vec<MappingSlot>,
     /// The weight of all alignments of the decided lines, by where they end, and of those that end within two crossed lines.
@@ -72,6 +76,8 @@ pub(crate) struct DecisionWindow {
 pub(super) struct WindowLine {
     pub(super) number: LineNumber,
     pub(super) line: HeldLine,
+    /// The group that the line waits in.
+    pub(super) group: GroupSlot,
 }
 
 /// A mapping in the window.
@@ -151,7 +157,7 @@ impl DecisionWindow {
         let next = queue.next_of(self.lines[0].number);
         let first = decide(self, memory, 0, next);
         for place in 1..most.min(self.lines.len()) {
-            let WindowLine { number, line } = self.lines[place];
+            let WindowLine { number, line, .. } = self.lines[place];
             if line.time > latest {
                 break;
             }
@@ -170,7 +176,9 @@ impl DecisionWindow {
         next: Option<LineNumber>,
     ) -> LineVerdict {
         for mapping in self.mappings.iter().filter(|it| it.standing != WindowStanding::Taken) {
-            memory.mappings.contest(mapping.mapping);
+            if memory.mappings.group_of(mapping.mapping) == group {
+                memory.mappings.contest(mapping.mapping);
+            }
         }
         let RequestGroup { mappings, lines, .. } = *memory.mappings.group(group);
         let reason = if lines > mappings { Reason::NoMapping } else { Reason::NoneFits };
@@ -268,6 +276,10 @@ impl DecisionWindow {
             if mapping.standing == WindowStanding::Taken {
                 continue;
             }
+            if memory.mappings.group_of(mapping.mapping) != group {
+                mapping.standing = WindowStanding::RuledOut;
+                continue;
+            }
             debug_assert!(memory.mappings.get(mapping.mapping).unclaimed() >= costs::CLAIMED_LEAST);
             let WindowMapping { time, resolution, .. } = *mapping;
             if mapping.facts.is_some() || (last.0, last.1) != (time, resolution) {
@@ -339,8 +351,11 @@ fn is_doubtful(
     let delay = line.time.micros_since(chosen.time);
     let server = &learnt.servers[line.server as usize];
     let is_odd = fit == AgentFit::Other || server.delays.is_unusual(delay);
+    // No further line may have the only mapping, unless a part is claimed.
+    let is_sole =
+        || lines == 1 && mappings == 1 && memory.mappings.get(chosen.mapping).is_unclaimed();
     lines > mappings
-        || chosen.facts.is_some() && server.misses_in_crowds()
+        || chosen.facts.is_some() && server.misses_in_crowds() && !is_sole()
         || chosen.contested
         || chosen.deferred && chosen.facts.is_some_and(|it| memory.exchanges.get(it).ended)
         || (chosen.facts.is_none() && is_odd)

@@ -29,6 +29,8 @@ pub(crate) struct FlowCounts {
     first: (f64, f64),
     lags: SecondLags,
     has_drift: bool,
+    /// See [`Self::has_more_lines`].
+    has_more_lines: bool,
     /// Lines of which no mapping is expected, of late.
     orphans: f64,
 }
@@ -112,6 +114,7 @@ impl FlowCounts {
             first: (0.0, 0.0),
             lags: SecondLags::new(),
             has_drift: false,
+            has_more_lines: false,
             orphans: 0.0,
         }
     }
@@ -155,6 +158,10 @@ impl FlowCounts {
     #[cold]
     #[expect(clippy::cast_possible_truncation, reason = "whole numbers of one second")]
     fn close(&mut self, second: i64) {
+        // At a quiet site, mappings of the second before may lie far behind the last.
+        let behind = self.last.saturating_add(SPAN)..second;
+        let quiet = self.seconds.iter().filter(|it| behind.contains(&it.second));
+        self.mappings += quiet.map(|it| it.mappings).sum::<f64>();
         for closed in self.last..second.min(self.last.saturating_add(SPAN)) {
             let FlowSecond { mappings, lines, .. } = *self.at(closed);
             let is_first = self.mappings == 0.0 && self.lines == 0.0;
@@ -180,6 +187,8 @@ impl FlowCounts {
         }
         let (mappings, lines) = (self.mappings - self.first.0, self.lines - self.first.1);
         let since_first = excess(mappings, lines).max(excess(lines, mappings));
+        let more = self.lines - self.orphans - self.mappings;
+        self.has_more_lines = more > costs::MORE_LINES + self.before / costs::LEAD_LINES;
         self.has_drift = since_first > costs::PLACES_DRIFT
             || self.left().max(self.alone()) > costs::PLACES_DRIFT_AT_FIRST;
     }
@@ -272,6 +281,11 @@ impl FlowCounts {
         excess(self.mappings, self.lines)
     }
 
+    /// Whether there are more lines than mappings, beyond chance and lines without an expected mapping.
+    pub(crate) const fn has_more_lines(&self) -> bool {
+        self.has_more_lines
+    }
+
     /// Returns the least share of lines without a mapping.
     pub(crate) fn alone(&self) -> f64 {
         excess(self.lines, self.mappings)
@@ -351,6 +365,32 @@ mod tests {
             }
         }
         assert!(flows.alone() > 0.3 && flows.alone_unexpected() <= 0.0);
+        assert!(!flows.has_more_lines());
+    }
+
+    #[test]
+    fn records_of_a_quiet_site_are_not_missing_if_their_lines_have_the_next_second() {
+        let mut flows = FlowCounts::new();
+        for hour in 0..100 {
+            let at = |second: i64| Timestamp::from_micros((hour * 3_600 + second) * 1_000_000);
+            flows.count_mapping(at(0), OrderPlace::FIRST);
+            flows.count_line(at(1), OrderPlace::FIRST);
+        }
+        assert!(!flows.has_more_lines() && flows.mappings > 90.0);
+    }
+
+    #[test]
+    fn a_few_records_that_are_missing_show_in_time() {
+        let mut flows = FlowCounts::new();
+        for i in 0..3_000 {
+            let time = Timestamp::from_micros(i * 10_000);
+            flows.count_line(time, OrderPlace::FIRST);
+            if i % 50 > 0 {
+                flows.count_mapping(time, OrderPlace::FIRST);
+            }
+            assert!(!flows.has_more_lines() || i > 300, "chance at {i}");
+        }
+        assert!(flows.has_more_lines() && !flows.has_drift());
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub(crate) struct LearntServer {
     anchor: Option<Timestamp>,
     /// Where these lines came from.
     anchor_origin: LineOrigin,
+    /// The end of the last exchange that lines of all groups have surely come past, where weighed together.
+    pub(crate) reached: Timestamp,
     /// Whether lines of several files were seen.
     has_files: bool,
     /// Share of lines without a mapping, in parts per million: a moving average. Lines of which none is expected do
@@ -106,6 +108,7 @@ impl LearntServer {
             ends: [Timestamp::MIN; 3],
             anchor: None,
             anchor_origin: LineOrigin(0),
+            reached: Timestamp::MIN,
             has_files: false,
             missing: 0,
             unexplained: Vec::new(),
@@ -142,13 +145,13 @@ impl LearntServer {
         self.flows.learn_lag(waiting.time, waiting.place, line.place);
     }
 
-    /// Learns whether a line was without a mapping.
-    pub(crate) fn learn_missing(&mut self, line: &HeldLine, is_missing: bool) {
+    /// Learns whether a line was without a mapping, and whether lines like it surely have some.
+    pub(crate) fn learn_missing(&mut self, line: &HeldLine, is_missing: bool, has_some: bool) {
         let share = if is_missing { 1_000_000 } else { 0 };
         let unexplained = self.unexplained_of(line.origin);
         *unexplained += (share - *unexplained) / costs::SHARE_MEMORY;
         let was_orphan = is_missing && self.orphans.has(line);
-        self.orphans.learn(line, is_missing);
+        self.orphans.learn(line, is_missing && !has_some);
         if is_missing && self.orphans.has(line) {
             if !was_orphan {
                 // The lines of the class so far.
@@ -250,9 +253,20 @@ impl LearntServer {
         self.left_over.alone_in_order_cost(self.flows.alone_unexpected()) + self.delays.peak_cost()
     }
 
+    /// Returns the cost of a line of this group without a mapping, where the lines of all groups are in one order.
+    pub(crate) fn alone_cost_in_sequence(&self, group: GroupSlot) -> i64 {
+        self.alone_in_order_cost() + thousandths(self.rates.apart(group).ln())
+    }
+
     /// Returns the cost of a line without a mapping, beside the cost of a delay.
     pub(crate) fn alone_cost(&self) -> i64 {
         self.left_over.alone_cost(self.flows.alone_unexpected()) + self.delays.peak_cost()
+    }
+
+    /// Whether so many lines or mappings are missing, where mappings tell when exchanges ended, that the order within a
+    /// group tells little.
+    pub(crate) const fn is_lossy(&self) -> bool {
+        self.flows.has_drift() || self.flows.has_more_lines()
     }
 
     /// Whether all lines so far came from one file.
