@@ -306,9 +306,8 @@ pub(crate) const PLACE_AT_FIRST: i64 = 200;
 pub(crate) const PLACE_AT_FIRST_MOST: i64 = 4_000;
 
 /// Share of mappings without a line, or of lines without a mapping, beyond chance, from which places drift within a
-/// second; and the same where the first second counts, in which clocks may differ.
+/// second.
 pub(crate) const PLACES_DRIFT: f64 = 0.03;
-pub(crate) const PLACES_DRIFT_AT_FIRST: f64 = 0.25;
 
 /// Variance of places by parts of a second, beside that of what is missing: requests are underway.
 pub(crate) const PLACES_SPREAD: f64 = 0.5;

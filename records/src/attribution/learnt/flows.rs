@@ -185,12 +185,9 @@ impl FlowCounts {
             self.first = (self.first.0 / 2.0, self.first.1 / 2.0);
             self.orphans /= 2.0;
         }
-        let (mappings, lines) = (self.mappings - self.first.0, self.lines - self.first.1);
-        let since_first = excess(mappings, lines).max(excess(lines, mappings));
         let more = self.lines - self.orphans - self.mappings;
         self.has_more_lines = more > costs::MORE_LINES + self.before / costs::LEAD_LINES;
-        self.has_drift = since_first > costs::PLACES_DRIFT
-            || self.left().max(self.alone()) > costs::PLACES_DRIFT_AT_FIRST;
+        self.has_drift = self.left().max(self.alone()) > costs::PLACES_DRIFT;
     }
 
     fn at(&mut self, second: i64) -> &mut FlowSecond {
@@ -278,7 +275,7 @@ impl FlowCounts {
 
     /// Returns the least share of mappings without a line.
     pub(crate) fn left(&self) -> f64 {
-        excess(self.mappings, self.lines)
+        excess_of((self.mappings, self.first.0), (self.lines, self.first.1))
     }
 
     /// Whether there are more lines than mappings, beyond chance and lines without an expected mapping.
@@ -288,12 +285,24 @@ impl FlowCounts {
 
     /// Returns the least share of lines without a mapping.
     pub(crate) fn alone(&self) -> f64 {
-        excess(self.lines, self.mappings)
+        excess_of((self.lines, self.first.1), (self.mappings, self.first.0))
     }
 
     /// Returns the least share of lines without a mapping among those of which one is expected.
     pub(crate) fn alone_unexpected(&self) -> f64 {
-        excess(self.lines - self.orphans, self.mappings)
+        let lines = self.lines - self.orphans;
+        excess_of((lines, self.first.1), (self.mappings, self.first.0))
+    }
+}
+
+/// Returns which share of some are more than others, beyond chance, of all and of those in the first second. What is missing
+/// in the first second may be in the second beside it, by clocks that differ.
+fn excess_of((some, first): (f64, f64), (others, others_first): (f64, f64)) -> f64 {
+    let (since, others_since) = (some - first, others - others_first);
+    if since < costs::FLOW_KNOWN_AFTER {
+        excess(some, others + (first - others_first).max(0.0))
+    } else {
+        excess(since, others_since)
     }
 }
 
@@ -331,6 +340,22 @@ mod tests {
             }
             assert!((flows.left() - left).abs() < 0.08, "{}", flows.left());
             assert!((flows.alone() - alone).abs() < 0.08, "{}", flows.alone());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_wrong_by_a_part_of_a_second_does_not_make_lines_seem_missing() {
+        for behind in [-800_000, -300_000, 300_000, 800_000] {
+            let mut flows = FlowCounts::new();
+            for i in 0..3_000 {
+                // Mappings are read before the lines of the same second.
+                let time = |i: i64| Timestamp::from_micros(i * 2_500);
+                flows.count_mapping(time(i), OrderPlace::FIRST);
+                if i >= 800 {
+                    flows.count_line(time(i - 800).offset_by(behind), OrderPlace::FIRST);
+                }
+                assert!(!flows.has_drift(), "{behind} us, {i}");
+            }
         }
     }
 
