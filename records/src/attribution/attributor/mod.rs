@@ -307,6 +307,7 @@ impl<T> Attributor<T> {
     /// Ends the input: all held lines are due.
     pub fn finish(&mut self) {
         self.finished = true;
+        self.learnt.servers.iter_mut().for_each(|server| server.flows.finish());
     }
 
     /// Returns what has happened so far.

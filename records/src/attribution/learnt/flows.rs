@@ -149,6 +149,14 @@ impl FlowCounts {
         self.all_lines += 1;
     }
 
+    /// Ends the input. In a log of one second, that second counts as over.
+    pub(crate) fn finish(&mut self) {
+        let has_closed = self.mappings + self.lines > 0.0;
+        if self.last != i64::MAX && !has_closed {
+            self.close(self.last.saturating_add(1));
+        }
+    }
+
     /// Counts lines of which no mapping is expected, among those counted before.
     pub(crate) fn count_orphans(&mut self, lines: f64) {
         self.orphans += lines;
@@ -285,13 +293,18 @@ impl FlowCounts {
 
     /// Returns the least share of lines without a mapping.
     pub(crate) fn alone(&self) -> f64 {
-        excess_of((self.lines, self.first.1), (self.mappings, self.first.0))
+        self.alone_of(self.lines)
     }
 
     /// Returns the least share of lines without a mapping among those of which one is expected.
     pub(crate) fn alone_unexpected(&self) -> f64 {
-        let lines = self.lines - self.orphans;
-        excess_of((lines, self.first.1), (self.mappings, self.first.0))
+        self.alone_of(self.lines - self.orphans)
+    }
+
+    fn alone_of(&self, lines: f64) -> f64 {
+        let by_seconds = excess_of((lines, self.first.1), (self.mappings, self.first.0));
+        // No difference of clocks makes lines more than all mappings so far.
+        by_seconds.max(excess(lines, self.all_mappings as f64))
     }
 }
 
@@ -357,6 +370,17 @@ mod tests {
                 assert!(!flows.has_drift(), "{behind} us, {i}");
             }
         }
+    }
+
+    #[test]
+    fn missing_mappings_are_seen_in_a_log_of_one_second() {
+        let mut flows = FlowCounts::new();
+        let time = Timestamp::from_micros(5_000_000);
+        (0..300).for_each(|_| flows.count_mapping(time, OrderPlace::FIRST));
+        (0..600).for_each(|_| flows.count_line(time, OrderPlace::FIRST));
+        assert!(!flows.has_drift());
+        flows.finish();
+        assert!(flows.has_drift() && (flows.alone() - 0.4).abs() < 0.01, "{}", flows.alone());
     }
 
     #[test]
