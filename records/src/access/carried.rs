@@ -1,5 +1,6 @@
 //! Lines within lines: behind an envelope, or as a text in a JSON object.
 
+use super::timestamp::TimestampParser;
 use super::{envelope, json};
 use crate::request::unescape;
 
@@ -9,7 +10,8 @@ use crate::request::unescape;
 pub fn carried<'a>(line: &'a [u8], text: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let inner = match json::open(line, 0) {
         Some(start) => {
-            let escaped = json::wrapped_text(line, start)?.of(line);
+            let clock = &mut TimestampParser::default();
+            let escaped = json::wrapped(line, start, clock)?.text.of(line);
             text.resize(escaped.len(), 0);
             let length = unescape(escaped, text);
             &text[..length]

@@ -133,19 +133,6 @@ pub(super) fn wrapped(
     })
 }
 
-/// Finds the text in the object that starts at `start`, and nothing else.
-#[cold]
-pub(super) fn wrapped_text(line: &[u8], start: usize) -> Option<LineSpan> {
-    let mut best: Option<(u8, LineSpan)> = None;
-    let names = (&*WRAPPERS, ObjectDepth::Known);
-    let _ = walk(line, start, names, |field, rank, value| {
-        if field == LogField::Request && best.is_none_or(|(known, _)| rank < known) {
-            best = Some((rank, value));
-        }
-    });
-    best.map(|(_, text)| text)
-}
-
 static WRAPPERS: LazyLock<JsonNames> = LazyLock::new(JsonNames::wrappers);
 
 /// Which headers the objects of a log name. A logger may leave out the key of a header that a request lacks.

@@ -128,10 +128,8 @@ impl DecisionWindow {
         self.keeps = has_fresh
             && first.resolution == Resolution::Second
             && self.others.is_empty()
-            && server.has_one_file()
-            && server.end_order.is_known()
-            && server.flows.alone_unexpected() < costs::ALONE_KEPT
-            && !server.stamped.orders_starts();
+            && server.logs_ends_in_order()
+            && server.flows.alone_unexpected() < costs::ALONE_KEPT;
         let (lines, limit) = if self.keeps {
             (costs::LATTICE_LINES_KEPT, costs::LATTICE_MAPPINGS_KEPT)
         } else {

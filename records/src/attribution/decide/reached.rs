@@ -77,7 +77,9 @@ impl DecisionWindow {
                 memory.claim(mapping, 1.0);
             }
         }
-        for mapping in &self.mappings[self.ordered..] {
+        // Nothing was found of the order where all weights are 0.
+        let others = if total > 0.0 { self.ordered } else { 0 };
+        for mapping in &self.mappings[others..] {
             if memory.mappings.get(mapping.mapping).unclaimed() < costs::CLAIMED_LEAST {
                 memory.claim(mapping.mapping, 1.0);
             }

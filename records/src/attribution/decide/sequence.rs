@@ -28,9 +28,7 @@ pub(super) fn is_used(memory: &Memory, learnt: &Learnt, line: &HeldLine, group: 
         members.of_exchanges
             && members.mappings > 0
             && !memory.servers[line.server as usize].is_third_party
-            && server.has_one_file()
-            && server.end_order.is_known()
-            && !server.stamped.orders_starts()
+            && server.logs_ends_in_order()
     }
 }
 

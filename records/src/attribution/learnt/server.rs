@@ -269,8 +269,13 @@ impl LearntServer {
         self.flows.has_drift() || self.flows.has_more_lines()
     }
 
+    /// Whether lines are known to come in about the order in which exchanges ended: in one file, and not by their starts.
+    pub(crate) fn logs_ends_in_order(&self) -> bool {
+        self.has_one_file() && self.end_order.is_known() && !self.stamped.orders_starts()
+    }
+
     /// Whether all lines so far came from one file.
-    pub(crate) fn has_one_file(&self) -> bool {
+    fn has_one_file(&self) -> bool {
         !self.has_files && self.unexplained.len() <= 1
     }
 
