@@ -6,7 +6,7 @@
 
 use pen_records::time::Timestamp;
 
-use super::{ArchiveClock, SECOND};
+use super::{ArchiveClock, SECOND, nearest};
 use crate::config::InputOrigin;
 use crate::input::heads::InputHead;
 
@@ -68,8 +68,7 @@ impl<'a> BalancerLogs<'a> {
                 let ahead = of.center - it.center;
                 let is_coarse = it.within.max(of.within) >= SECOND;
                 let ahead = if is_coarse { nearest(ahead, SECOND) } else { ahead };
-                let is_sure = ahead.abs() > if is_coarse { SECOND } else { LEAST };
-                logs.ahead = if is_sure { ahead } else { 0 };
+                logs.ahead = if ahead.abs() > LEAST { ahead } else { 0 };
             }
             for (it, of) in found.into_iter().zip(&mut known) {
                 if of.votes == 0 {
@@ -78,9 +77,4 @@ impl<'a> BalancerLogs<'a> {
             }
         }
     }
-}
-
-/// Rounds to the nearest multiple.
-const fn nearest(value: i64, unit: i64) -> i64 {
-    (value + unit / 2).div_euclid(unit) * unit
 }

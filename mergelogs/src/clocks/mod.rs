@@ -303,7 +303,12 @@ impl MachineClock {
 
 /// Returns the whole number of quarters of an hour nearest to a difference, in microseconds.
 const fn nearest_zone(ahead: i64) -> i64 {
-    (ahead + QUARTER / 2).div_euclid(QUARTER) * QUARTER
+    nearest(ahead, QUARTER)
+}
+
+/// Rounds to the nearest multiple.
+const fn nearest(value: i64, unit: i64) -> i64 {
+    (value + unit / 2).div_euclid(unit) * unit
 }
 
 /// The servers' numbers: one for all at an address, as their mappings and clocks are the address's, not a port's.

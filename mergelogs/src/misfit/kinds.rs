@@ -128,19 +128,12 @@ impl KindReader {
         if is_binary(line) {
             return Some(LogKind::Binary);
         }
-        if Mapping::parse_file_line(line).is_ok() {
-            return Some(LogKind::Mappings);
-        }
-        if let Some(place) = self.known_by(line) {
-            return Some(LogKind::Known(place));
-        }
-        if let Some(carried) = carried(line, &mut Vec::new()) {
-            if Mapping::parse_file_line(carried).is_ok() {
-                return Some(LogKind::Mappings);
-            }
-            if let Some(place) = self.known_by(carried) {
-                return Some(LogKind::Known(place));
-            }
+        let mut text = Vec::new();
+        let balancers = self
+            .balancers(line)
+            .or_else(|| carried(line, &mut text).and_then(|line| self.balancers(line)));
+        if balancers.is_some() {
+            return balancers;
         }
         if line.starts_with(b"{")
             && let Some(place) = OBJECTS.iter().position(|(key, _)| has(line, key))
@@ -153,10 +146,14 @@ impl KindReader {
         Some(by_looks(line))
     }
 
-    /// Returns the place of a line's format.
-    fn known_by(&mut self, line: &[u8]) -> Option<usize> {
+    /// Returns the kind of a balancer's line in a known format.
+    fn balancers(&mut self, line: &[u8]) -> Option<LogKind> {
+        if Mapping::parse_file_line(line).is_ok() {
+            return Some(LogKind::Mappings);
+        }
         let mut known = self.known.iter_mut();
-        known.find_map(|(place, reader)| reader.read(line).is_ok().then_some(*place))
+        let place = known.find_map(|(place, it)| it.read(line).is_ok().then_some(*place));
+        place.map(LogKind::Known)
     }
 
     /// Returns the kind of most of the lines.
