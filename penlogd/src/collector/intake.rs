@@ -92,6 +92,16 @@ impl Intake {
         if is_request { &mut self.received.mappings } else { &mut self.received.events }
     }
 
+    /// Returns how many records came, of requests and others.
+    pub(super) const fn records(&self) -> u64 {
+        self.received.mappings + self.received.events
+    }
+
+    /// Whether no record so far has a request or the balancer's port.
+    pub(super) const fn is_keyless(&self) -> bool {
+        self.keyless > 0 && self.keyless == self.records()
+    }
+
     /// Hands a record to the engine. A record without use is counted, and warned about if the limit of servers is
     /// the cause.
     pub(super) fn remember(

@@ -26,8 +26,7 @@ impl Collector {
 
     /// Compares what came since the last look with what should come.
     pub(super) fn look(&mut self, now: Timestamp) {
-        let received = &self.intake.received;
-        let (lines, records) = (received.lines, received.mappings + received.events);
+        let (lines, records) = (self.intake.received.lines, self.intake.records());
         let (new_lines, new_records) =
             (lines - self.misfits.lines, records - self.misfits.mappings);
         (self.misfits.lines, self.misfits.mappings) = (lines, records);
@@ -64,8 +63,7 @@ impl Collector {
             );
             self.misfits.say(MisfitCause::NoMappings, now, what);
         }
-        let is_keyless = records > 0 && records == self.intake.keyless;
-        if is_keyless && new_lines > 0 {
+        if self.intake.is_keyless() && new_lines > 0 {
             let what = format_args!(
                 "{records} records of a balancer's connections, and none names a request or the balancer's own port, so \
                  that no line can be matched: HAProxy's log-format needs %bi:%bp in TCP mode, and option logasap; see \
@@ -104,8 +102,7 @@ impl Collector {
         fits: &SourceFits,
         now: Timestamp,
     ) -> Vec<IpAddr> {
-        let received = &self.intake.received;
-        let is_keyless = received.mappings + received.events == self.intake.keyless;
+        let is_keyless = self.intake.is_keyless();
         let misfits = &mut self.misfits;
         let mut lacking = Vec::new();
         for index in 0..self.intake.sources.iter().len() {
