@@ -86,7 +86,8 @@ impl DecisionWindow {
             if pair::is_too_young(memory, pairs.server, waiting, &latest) {
                 break;
             }
-            if waiting.time <= first.time {
+            let time = waiting.time_beside(first.resolution);
+            if time <= first.time {
                 if memory.cannot_be(waiting, &first) {
                     continue;
                 }
@@ -94,7 +95,7 @@ impl DecisionWindow {
             } else if self.mappings.len() < costs::ASKED_YOUNGER {
                 self.mappings.push(WindowMapping::new(mapping, waiting, first.resolution));
             } else {
-                self.drop_lines_after(waiting.time);
+                self.drop_lines_after(time);
                 break;
             }
         }

@@ -59,7 +59,7 @@ pub(super) fn is_too_young(
     waiting: &WaitingMapping,
     line: &HeldLine,
 ) -> bool {
-    let delay = line.time.micros_since(waiting.time);
+    let delay = line.time.micros_since(waiting.time_beside(line.resolution));
     let is_impossible = memory.is_impossible((waiting.time, waiting.resolution), line);
     delay < 0 && (is_impossible || !server.is_ordinary(delay))
 }

@@ -61,12 +61,13 @@ impl SingleLineMatch {
         for _ in 0..costs::GROUP_SCAN {
             let Some(mapping) = next else { break };
             let waiting = memory.mappings.get(mapping);
-            if waiting.time > latest {
+            let time = waiting.time_beside(line.resolution);
+            if time > latest {
                 // The mappings behind it are younger still.
                 next = None;
                 break;
             }
-            if waiting.time >= earliest {
+            if time >= earliest {
                 if self.found.len() == costs::SINGLE_CANDIDATES {
                     break;
                 }
@@ -78,7 +79,8 @@ impl SingleLineMatch {
         next = memory.mappings.last_deferred(group);
         while let Some(mapping) = next {
             let waiting = memory.mappings.get(mapping);
-            if waiting.time < earliest || waiting.time > latest {
+            let time = waiting.time_beside(line.resolution);
+            if time < earliest || time > latest {
                 return;
             }
             if self.found.len() == costs::SINGLE_CANDIDATES {

@@ -1,6 +1,7 @@
 //! The engine as a driver sees it: what comes out of small, plain situations.
 
 mod backlog;
+mod dated;
 mod exchange;
 mod foreign;
 mod ids;
