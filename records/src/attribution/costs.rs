@@ -661,6 +661,11 @@ pub(crate) const DELAY_NEXT_STAMP: i64 = 3_000;
 /// that nobody compared may be off by hours.
 pub(crate) const DELAY_AT_FIRST: (i64, i64) = (-5_000_000, 10_000_000);
 
+/// Known pairs from which a shorter delay is doubted, and the microseconds between: the line may be of another balancer,
+/// whose record is missing.
+pub(crate) const DELAYS_TELL_EARLY: u32 = 4;
+pub(crate) const EARLY_AT_FIRST: i64 = 1_500_000;
+
 /// Pairs needed before delays are used.
 pub(crate) const DELAYS_USED_AFTER: u32 = 20;
 

@@ -73,12 +73,13 @@ fn judge(
         if fit != AgentFit::Unknown {
             server.calibration.learn_plain(is_strange);
         }
+        let is_early = server.delays.is_early_at_first(delay);
         server.delays.learn(delay, line.resolution.max(resolution));
         server.learn_place(waiting, line);
         learnt.profiles.learn(client_hash, line.user_agent, costs::PROFILE_CERTAIN);
         if is_strange {
             MatchConfidence::likely(Reason::Doubtful, costs::GUESS_CEILING)
-        } else if server.delays.is_far_at_first(delay) {
+        } else if is_early || server.delays.is_far_at_first(delay) {
             MatchConfidence::likely(Reason::Doubtful, server.calibration.judge(None))
         } else {
             MatchConfidence::certain(Reason::Only)

@@ -143,6 +143,12 @@ impl ServerDelays {
         !self.is_settled() && (delay < shortest || delay > longest)
     }
 
+    /// Whether the delay is far below all known delays, before enough are known.
+    pub(crate) fn is_early_at_first(&self, delay: i64) -> bool {
+        let is_told = self.total >= costs::DELAYS_TELL_EARLY && !self.is_settled();
+        is_told && delay < lower_bound(self.quantile(0.0)) - costs::EARLY_AT_FIRST
+    }
+
     /// Whether any pair is known.
     pub(crate) const fn is_any_known(&self) -> bool {
         self.total > 0

@@ -38,3 +38,25 @@ fn lines_of_a_second_find_their_mappings_once_delays_are_known() {
     let right = (0..).zip(&out).filter(|(number, line)| line.0 == client(*number)).count();
     assert!(out.len() == 1_000 && right >= 990, "{right} of {}", out.len());
 }
+
+#[test]
+fn a_line_long_before_its_only_mapping_is_not_certain_while_few_delays_are_known() {
+    let settings = JoinSettings { wait: Duration::from_secs(3), ..JoinSettings::default() };
+    let mut site = Site { engine: Attributor::new(settings), ..Site::new() };
+    site.server = site.engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
+    for number in 0..10 {
+        site.mapping(number * 5 * SECOND, 7, &format!("/{number}"));
+        line_of_second(
+            &mut site,
+            (number * 5 * SECOND, number * 5 * SECOND),
+            1,
+            &format!("/{number}"),
+        );
+    }
+    // The record of this line is missing, and another client asks for the same behind it.
+    line_of_second(&mut site, (60 * SECOND, 60 * SECOND), 2, "/other");
+    site.mapping(62 * SECOND + SECOND / 2, 8, "/other");
+    let out = site.out(100 * SECOND);
+    assert!(out[..10].iter().all(|it| (it.0, it.1) == (7, Certainty::Certain)), "{out:?}");
+    assert_ne!(out[10].1, Certainty::Certain);
+}
