@@ -15,7 +15,7 @@ use pen_testing::program::sibling;
 use pen_testing::site::demand::{BEGIN, micros};
 use pen_testing::site::{
     BALANCER, Disturbance, MadeLine, MadeRecord, MadeScore, MadeSite, RecordFormat, SitePlan,
-    balancer_address, score, server_address, write_files,
+    TrueClient, balancer_address, score, server_address, write_files,
 };
 use penlogd::cli::{CollectorArgs, CollectorConfig};
 use penlogd::collector::Collector;
@@ -36,6 +36,7 @@ pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, Action
     command.arg("-q").arg("-o").arg(&merged).arg("--explain").arg(&explained).args(&arguments);
     if keep.is_some() {
         println!("{command:?}");
+        fs::write(folder.join("truth"), truth(site)).doing("keep who asked")?;
     }
     // A run that warns that little was found ends with 3.
     let ended = command.output().doing("run mergelogs")?;
@@ -45,6 +46,16 @@ pub fn offline(site: &MadeSite, keep: Option<&Path>) -> Result<MadeScore, Action
     }
     let read = |path: &Path| fs::read(path).doing(format_args!("read {}", path.display()));
     Ok(score(&site.truth, site.lines.len(), &read(&merged)?, &read(&explained)?))
+}
+
+/// Returns the client of each line by the number in its user field, `-` without a record.
+fn truth(site: &MadeSite) -> String {
+    let named = site.truth.iter().enumerate();
+    let client = |truth: &TrueClient| truth.client.clone().filter(|_| truth.is_recorded);
+    let line = |(number, truth)| {
+        format!("{number:06} {}\n", client(truth).unwrap_or_else(|| "-".to_owned()))
+    };
+    named.map(line).collect()
 }
 
 /// Sends a site's datagrams to the core of the collector.
