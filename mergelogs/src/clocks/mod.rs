@@ -190,6 +190,7 @@ pub(crate) fn compare(
     let mut balancers = BalancerLogs::tell_apart(&mappings, |origin| texts.last_time(origin));
     let begin = |logs_of: &[BalancerLogs<'_>], one| begin::compare(config, logs_of, one, logs);
     BalancerLogs::compare_clocks(&mut balancers, |one| begin(std::slice::from_ref(one), true));
+    let balancers = BalancerLogs::join_followers(balancers);
     for logs in &balancers {
         texts.correct(&logs.heads, logs.ahead);
     }

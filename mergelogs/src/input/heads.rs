@@ -79,6 +79,20 @@ impl InputHead {
         Ok(Self { extended, third_party, ..head })
     }
 
+    /// A mapping log that begins at a time, in seconds since the epoch.
+    #[cfg(test)]
+    pub(crate) fn at(first: i64) -> Self {
+        Self {
+            origin: InputOrigin::Stdin,
+            first_time: Timestamp::from_seconds(first),
+            repeatable: true,
+            extended: false,
+            third_party: false,
+            lacks_protocol: false,
+            digest: None,
+        }
+    }
+
     fn look(
         origin: &InputOrigin,
         mut time: impl FnMut(&[u8]) -> Option<Timestamp>,
