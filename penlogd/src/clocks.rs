@@ -84,6 +84,11 @@ impl ServerClock {
         by_reading
     }
 
+    /// Whether lines are read that may have been logged long before.
+    pub(crate) const fn catches_up(&self) -> bool {
+        self.catches_up
+    }
+
     /// Adds a line: `logged` by the server's clock, `read` by the collector's.
     fn note(&mut self, (logged, resolution): (Timestamp, Resolution), read: Timestamp) {
         let age = read.micros_since(self.since);

@@ -8,6 +8,7 @@
 
 pub mod allow;
 mod arena;
+mod blocks;
 pub mod cli;
 pub mod clocks;
 pub mod collector;

@@ -1,7 +1,7 @@
 //! Sources of lines: each server has its own format and its own number in the engine.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{LineError, Parser, Spec, envelope_host};
 use pen_records::addr::{ServerAddr, parse_ip};
@@ -10,8 +10,9 @@ use pen_records::mapping::third_party_log::ThirdPartySpec;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::server_alias::{ServerAliases, ServerKey};
 use pen_records::shipment::ShipmentServer;
-use pen_records::time::Timestamp;
+use pen_records::time::{Resolution, Timestamp};
 
+use crate::blocks::BlockedLog;
 use crate::clocks::ServerClock;
 use crate::first_lines::FirstLines;
 use crate::servers::{MappedServer, ServerTable};
@@ -65,11 +66,29 @@ pub(crate) struct LineSource {
     /// Until the client is known among the words of a line.
     pub(crate) first: Option<Box<FirstLines>>,
     pub(crate) clock: ServerClock,
+    pub(crate) blocks: BlockedLog,
     /// Counters of decided lines.
     pub(crate) counts: OutcomeCounts,
     pub(crate) watch: SourceWatch,
     /// Whether an option names the server.
     is_given: bool,
+}
+
+impl LineSource {
+    /// Returns the time of a line by its stamp or by `read`; `None` if the line is held for its block.
+    pub(crate) fn date_or_hold(
+        &mut self,
+        (line, from, read): (&[u8], SocketAddr, Timestamp),
+        logged: (Timestamp, Resolution),
+    ) -> Option<(Timestamp, Resolution)> {
+        let time = self.clock.date(logged, read);
+        if self.clock.catches_up() || !self.blocks.note(logged, read) {
+            return Some(time);
+        }
+        let Some(clock) = self.clock.ahead() else { return Some(time) };
+        self.blocks.hold((line, from, read), logged, clock.micros);
+        None
+    }
 }
 
 /// What a warning about a source needs to know.
@@ -361,6 +380,7 @@ impl LineSources {
             first,
             counts,
             clock: ServerClock::default(),
+            blocks: BlockedLog::default(),
             watch: SourceWatch::default(),
             is_given,
         });

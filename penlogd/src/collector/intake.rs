@@ -8,6 +8,7 @@ use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
 use crate::arena::Arena;
+use crate::blocks::BlockLine;
 use crate::first_lines::{FirstLine, FirstLineFate};
 use crate::fit::FitWindow;
 use crate::report::ReceivedCounts;
@@ -51,10 +52,18 @@ pub(super) struct Intake {
     balancers: BalancerHashes,
     /// Sources whose first lines are held.
     holding: Vec<u32>,
+    /// Sources whose lines come in blocks and are held.
+    blocked: Vec<u32>,
+    /// Limit of the bytes of lines held in blocks.
+    blocked_bytes: usize,
 }
 
 impl Intake {
-    pub(super) fn new(engine: Attributor<BufferedLine>, sources: LineSources) -> Self {
+    pub(super) fn new(
+        engine: Attributor<BufferedLine>,
+        sources: LineSources,
+        blocked_bytes: usize,
+    ) -> Self {
         Self {
             engine,
             sources,
@@ -67,6 +76,8 @@ impl Intake {
             keyless: 0,
             balancers: BalancerHashes::default(),
             holding: Vec::new(),
+            blocked: Vec::new(),
+            blocked_bytes,
         }
     }
 
@@ -159,10 +170,10 @@ impl Intake {
         let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
         let Some(place) = self.sources.get_mut(source) else { return };
         let Some(first) = &mut place.first else {
-            return self.known_line(source, line, from, read);
+            return self.known_line(source, line, from, (read, None));
         };
         match first.take(&place.parser, line, from, read) {
-            FirstLineFate::Passes => self.known_line(source, line, from, read),
+            FirstLineFate::Passes => self.known_line(source, line, from, (read, None)),
             FirstLineFate::Held { is_first: true } => self.holding.push(source),
             FirstLineFate::Held { is_first: false } => {}
             FirstLineFate::Enough => self.release(source),
@@ -180,7 +191,7 @@ impl Intake {
         let Some(place) = self.sources.get_mut(source) else { return };
         let Some(first) = &mut place.first else { return };
         for FirstLine { text, from, read } in first.release(&mut place.parser) {
-            self.known_line(source, &text, from, read);
+            self.known_line(source, &text, from, (read, None));
         }
     }
 
@@ -189,11 +200,46 @@ impl Intake {
         let due = |&source: &u32| self.held_until(source).is_none_or(|due| due <= now);
         let due: Vec<u32> = self.holding.iter().copied().filter(due).collect();
         due.into_iter().for_each(|source| self.release(source));
+        for source in self.blocked.clone() {
+            self.release_blocked(source, now);
+        }
+        let Self { blocked, sources, .. } = self;
+        blocked.retain(|&source| sources.get(source).is_some_and(|it| it.blocks.bytes() > 0));
     }
 
-    /// Returns when first lines are held no longer.
+    /// Takes lines of blocks after their wait, or earlier beyond the limit of bytes.
+    fn release_blocked(&mut self, source: u32, now: Timestamp) {
+        let share = self.blocked_bytes / self.blocked.len().max(1);
+        while let Some(place) = self.sources.get_mut(source) {
+            let is_full = place.blocks.bytes() > share;
+            let line = if is_full { place.blocks.next_held() } else { place.blocks.next_due(now) };
+            let Some(BlockLine { text, from, read, time }) = line else { break };
+            self.known_line(source, &text, from, (read, Some(time)));
+        }
+    }
+
+    /// Returns the time of a line by its stamp or by `read`; `None` if the line is held for its block.
+    fn date(
+        &mut self,
+        source: u32,
+        line: (&[u8], SocketAddr, Timestamp),
+        logged: (Timestamp, Resolution),
+    ) -> Option<(Timestamp, Resolution)> {
+        let time = self.sources.get_mut(source)?.date_or_hold(line, logged);
+        if time.is_none() {
+            if !self.blocked.contains(&source) {
+                self.blocked.push(source);
+            }
+            self.release_blocked(source, Timestamp::MIN);
+        }
+        time
+    }
+
+    /// Returns when held lines go on.
     pub(super) fn next_release(&self) -> Option<Timestamp> {
-        self.holding.iter().filter_map(|&source| self.held_until(source)).min()
+        let first = self.holding.iter().filter_map(|&source| self.held_until(source));
+        let due = |&source: &u32| self.sources.get(source)?.blocks.due();
+        first.chain(self.blocked.iter().filter_map(due)).min()
     }
 
     fn held_until(&self, source: u32) -> Option<Timestamp> {
@@ -208,8 +254,14 @@ impl Intake {
         }
     }
 
-    fn known_line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
-        self.received.lines += 1;
+    /// Takes a line read at `read`, or holds the line if the source sends blocks. A held line comes back `dated`.
+    fn known_line(
+        &mut self,
+        source: u32,
+        line: &[u8],
+        from: SocketAddr,
+        (read, dated): (Timestamp, Option<(Timestamp, Resolution)>),
+    ) {
         let Some(place) = self.sources.get_mut(source) else { return };
         let parsed = place.parser.parse(line);
         let server = place.server;
@@ -217,11 +269,16 @@ impl Intake {
             self.sources.ignore_protocol(server, read);
         }
         let ignores_protocol = self.sources.ignores_protocol(server);
-        let Some(place) = self.sources.get_mut(source) else { return };
-        let time = match parsed {
-            Ok(AccessLine { time: Some(logged), .. }) => place.clock.date(logged, read),
+        let time = match (dated, &parsed) {
+            (Some(time), _) => time,
+            (None, &Ok(AccessLine { time: Some(logged), .. })) => {
+                let Some(time) = self.date(source, (line, from, read), logged) else { return };
+                time
+            }
             _ => (read, Resolution::Microsecond),
         };
+        let Some(place) = self.sources.get_mut(source) else { return };
+        self.received.lines += 1;
         let (evidence, text, client) = match &parsed {
             Ok(parsed) => {
                 let cuts = self.engine.live_cuts();

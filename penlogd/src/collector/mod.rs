@@ -90,7 +90,8 @@ impl Collector {
     #[must_use]
     pub fn new(mut settings: CollectorSettings) -> Self {
         let sources = LineSources::new(settings.known.clone(), settings.servers);
-        let mut intake = Intake::new(Attributor::new(settings.engine), sources);
+        let mut intake =
+            Intake::new(Attributor::new(settings.engine), sources, settings.unfinished_bytes);
         if settings.candidates {
             intake.engine.explain_all();
         }
