@@ -185,3 +185,26 @@ fn most_lines_name_the_right_client_and_are_as_sure_as_they_say() {
     }
     check_calibration(&bands);
 }
+
+/// Requests are answered so much out of order, and each request is asked for so often, that times tell little. A client that
+/// has got a User-Agent by a guess must not seem to be known by that User-Agent.
+#[test]
+fn guesses_by_user_agent_do_not_confirm_themselves() {
+    let row = TrafficRow {
+        name: "30 pages, out of order",
+        urls: 30,
+        same: 0.5,
+        per_second: 4_500.0,
+        latency: 110_000.0,
+        sigma: 0.8,
+        lost: 0.0,
+        unanswered: 0.2,
+        resolution: Resolution::Microsecond,
+    };
+    let SimulatedScore { bands, .. } = play_row(&row, 20_000);
+    let sum = |of: fn(&SimulatedBand) -> f64| bands.iter().map(of).sum::<f64>();
+    let lines = sum(|band| band.lines);
+    let (said, right) = (sum(|band| band.said) / lines, sum(|band| band.right) / lines);
+    println!("{}: {said:.3} said, {right:.3} right", row.name);
+    assert!(said < right + 0.24, "{said:.3} said, {right:.3} right");
+}

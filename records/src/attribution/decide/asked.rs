@@ -5,17 +5,17 @@
 //! line and mapping in the server's order; and the User-Agent. A mapping is not taken at once by the line that most
 //! likely has it: it stays a candidate of later lines, as likely as it is left.
 
-use super::asked_costs::{AskedCosts, IMPOSSIBLE};
+use super::asked_costs::{AskedCost, AskedCosts, IMPOSSIBLE};
 use super::pair;
-use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding};
+use super::window::{DecisionWindow, WindowLine, WindowMapping, WindowStanding, thousandths};
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
-use crate::attribution::learnt::user_agents::UserAgentProfiles;
+use crate::attribution::learnt::user_agents::{UserAgentProfiles, guess_weight};
 use crate::attribution::line::{HeldLine, LineNumber, OrderPlace};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::mappings::{GroupSlot, MappingMark, MappingSlot};
 use crate::attribution::queue::{EarlyVerdict, LineQueue};
-use crate::attribution::verdict::LineVerdict;
+use crate::attribution::verdict::{Certainty, LineVerdict, MatchConfidence};
 use crate::time::Timestamp;
 
 /// Decides the oldest held line, which waits in `group`; where more lines wait than are weighed together, some more.
@@ -32,9 +32,7 @@ pub(super) fn decide<T>(
     window.fill_asked(queue, memory, &pairs, group);
     window.weigh_asked(memory, learnt, &pairs, group);
     window.matching.solve();
-    let due = window.due(memory);
-    let most =
-        if window.lines.len() == costs::ASKED_LINES { due.min(costs::ASKED_DECIDED) } else { due };
+    let most = window.decided(memory);
     let first = window.decide_lines(queue, memory, most, |window, memory, place, next| {
         let line = window.lines[place].line;
         let nobody = window.nobody_asked(place);
@@ -147,6 +145,12 @@ impl DecisionWindow {
         self.lines.truncate(before.max(1));
     }
 
+    /// Returns how many lines are decided together, at most.
+    fn decided(&self, memory: &Memory) -> usize {
+        let due = self.due(memory);
+        if self.lines.len() == costs::ASKED_LINES { due.min(costs::ASKED_DECIDED) } else { due }
+    }
+
     /// Sets the weights of all pairs, and of lines and mappings that are left over.
     fn weigh_asked(
         &mut self,
@@ -175,15 +179,19 @@ impl DecisionWindow {
         }));
         let alone = pairs.alone_cost(group, self.lines[0].line.resolution);
         self.window_costs.reset();
+        self.by_time.clear();
+        let decided = self.decided(memory);
         for row in 0..self.lines.len() {
             let dear = self.find_asked_costs(pairs, &learnt.profiles, row);
+            let by_time = (row < decided).then_some(alone);
+            self.find_shares_by_time(row, dear, by_time);
             let surprise = i64::from(self.rarities[row].surprise);
             let elsewhere = self.elsewhere * self.lattice.weight(surprise);
             let weight = self.lattice.weight(alone + surprise);
-            let near = self.asked_costs.iter().filter(|&&(_, cost)| cost < dear);
-            let near = near.map(|&(place, cost)| {
-                let unclaimed = self.unclaimed[place];
-                (place, self.lattice.weight(cost) * unclaimed * (1.0 - left_over))
+            let near = self.asked_costs.iter().filter(|it| it.cost < dear);
+            let near = near.map(|it| {
+                let unclaimed = self.unclaimed[it.mapping];
+                (it.mapping, self.lattice.weight(it.cost) * unclaimed * (1.0 - left_over))
             });
             self.matching.add_line(near, weight + elsewhere);
         }
@@ -200,21 +208,60 @@ impl DecisionWindow {
     ) -> i64 {
         let (line, rarity) = (&self.lines[row].line, &self.rarities[row]);
         self.asked_costs.clear();
-        let (mut least, mut dear) = (IMPOSSIBLE, IMPOSSIBLE);
+        let mut dear = IMPOSSIBLE;
         let costs = self.window_costs.beside(pairs, &self.mappings, line);
-        for (place, (by_place, client)) in costs.zip(&self.profiles).enumerate() {
+        for (mapping, (by_time, client)) in costs.zip(&self.profiles).enumerate() {
             // No User-Agent makes a pair cheaper.
-            if by_place >= dear {
+            if by_time >= dear {
                 continue;
             }
-            let cost = by_place + i64::from(profiles.cost(client, rarity));
-            if cost < dear {
-                self.asked_costs.push((place, cost));
-                least = least.min(cost);
-                dear = dear.min(least + costs::MATCHING_DEAR);
-            }
+            let cost = by_time + i64::from(profiles.cost(client, rarity));
+            self.asked_costs.push(AskedCost { mapping, cost, by_time });
+            dear = dear.min(cost + costs::MATCHING_DEAR);
         }
         dear
+    }
+
+    /// Finds the share of each pair of a line by times and places alone, beside this cost of a line without a mapping; for a
+    /// line that is not decided yet, or has no User-Agent, there is none to be known.
+    fn find_shares_by_time(&mut self, row: usize, dear: i64, alone: Option<i64>) {
+        let near = self.asked_costs.iter().filter(|it| it.cost < dear);
+        let Some(alone) = alone.filter(|_| self.lines[row].line.user_agent.is_some()) else {
+            self.by_time.extend(near.map(|_| 0.0));
+            return;
+        };
+        let weight = |it: &AskedCost| self.lattice.weight(it.by_time) * self.unclaimed[it.mapping];
+        let all = self.asked_costs.iter().map(weight).sum::<f64>();
+        let all = all + self.lattice.weight(alone) + self.elsewhere;
+        self.by_time.extend(near.map(|it| weight(it) / all));
+    }
+
+    /// Learns the User-Agent of the chosen client, as far as times and places tell of the pair: what only the User-Agent
+    /// tells would confirm itself.
+    pub(super) fn learn_profile(
+        &self,
+        learnt: &mut Learnt,
+        row: usize,
+        chosen: usize,
+        (confidence, share): (MatchConfidence, u16),
+    ) {
+        let weight = match confidence.certainty {
+            Certainty::Certain => costs::PROFILE_CERTAIN,
+            _ => guess_weight(share.min(self.share_by_time(row, chosen))),
+        };
+        if weight > 0 {
+            let client = self.mappings[chosen].client_hash;
+            learnt.profiles.learn(client, self.lines[row].line.user_agent, weight);
+        }
+    }
+
+    /// Returns how likely the line has the client of a mapping by times and places alone, in thousandths.
+    fn share_by_time(&self, row: usize, chosen: usize) -> u16 {
+        let client = self.mappings[chosen].client;
+        let shares = &self.by_time[self.matching.first_pair(row)..];
+        let of_client = self.matching.pairs(row).iter().zip(shares);
+        let of_client = of_client.filter(|(pair, _)| self.mappings[pair.mapping].client == client);
+        thousandths(of_client.map(|(_, share)| share).sum())
     }
 
     /// Returns the probability that a line has no mapping, not even one that is not in the window.

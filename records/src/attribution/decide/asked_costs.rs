@@ -15,6 +15,15 @@ use crate::time::{Resolution, Timestamp};
 /// The cost of a pair that is out of the question.
 pub(super) const IMPOSSIBLE: i64 = i64::MAX / 2;
 
+/// A mapping that a line may have.
+#[derive(Clone, Copy)]
+pub(super) struct AskedCost {
+    pub(super) mapping: usize,
+    pub(super) cost: i64,
+    /// The cost without the User-Agent's.
+    pub(super) by_time: i64,
+}
+
 /// The costs of pairs of one group, without their User-Agents.
 pub(super) struct AskedCosts<'a> {
     memory: &'a Memory,

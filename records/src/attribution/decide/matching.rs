@@ -114,6 +114,11 @@ impl Matching {
         most
     }
 
+    /// Returns the number of a line's first pair among the pairs of all lines.
+    pub(crate) fn first_pair(&self, line: usize) -> usize {
+        self.lines[line].start
+    }
+
     /// Returns the pairs of a line.
     pub(crate) fn pairs(&self, line: usize) -> &[MatchingPair] {
         &self.pairs[self.lines[line].start..self.lines[line].end]

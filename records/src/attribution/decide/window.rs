@@ -1,6 +1,6 @@
 //! The first lines and mappings of a group side by side, for decisions about several lines.
 
-use super::asked_costs::WindowCosts;
+use super::asked_costs::{AskedCost, WindowCosts};
 use super::lattice::Lattice;
 use super::matching::Matching;
 use super::pair;
@@ -8,7 +8,7 @@ use crate::addr::ClientAddr;
 use crate::attribution::costs;
 use crate::attribution::learnt::Learnt;
 use crate::attribution::learnt::server::LearntServer;
-use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, ClientProfile, guess_weight};
+use crate::attribution::learnt::user_agents::{AgentFit, AgentRarity, ClientProfile};
 use crate::attribution::line::{HeldLine, LineNumber};
 use crate::attribution::memory::Memory;
 use crate::attribution::memory::client::ClientHash;
@@ -60,8 +60,10 @@ pub(crate) struct DecisionWindow {
     pub(super) back: Vec<f64>,
     /// Some lines of other files in the group.
     pub(super) others: Vec<HeldLine>,
-    /// The mappings that a line may have and their costs, where lines that are in no order are weighed together.
-    pub(super) asked_costs: Vec<(usize, i64)>,
+    /// The mappings that a line may have, where lines that are in no order are weighed together.
+    pub(super) asked_costs: Vec<AskedCost>,
+    /// The share of each pair there by times and places alone.
+    pub(super) by_time: Vec<f64>,
     pub(super) window_costs: WindowCosts,
     /// The User-Agents of each mapping's client there.
     pub(super) profiles: Vec<ClientProfile>,
@@ -244,7 +246,11 @@ impl DecisionWindow {
             };
             MatchConfidence::likely(reason, share.clamp(1, costs::GUESS_CEILING))
         };
-        learn(memory, learnt, &line, &taken, confidence, share);
+        if taken.facts.is_some() {
+            learn_exchange(memory, learnt, &line, &taken, confidence, share);
+        } else {
+            self.learn_profile(learnt, row, chosen, (confidence, share));
+        }
         if !same {
             self.contest_others(memory, chosen);
             // What lines of another file could have is not passed over.
@@ -363,8 +369,8 @@ fn is_doubtful(
         || pair::may_be_tls(memory, line)
 }
 
-/// Learns from the chosen mapping, of this probability in thousandths.
-fn learn(
+/// Learns from the chosen mapping of an exchange, of this probability in thousandths.
+fn learn_exchange(
     memory: &Memory,
     learnt: &mut Learnt,
     line: &HeldLine,
@@ -372,18 +378,10 @@ fn learn(
     confidence: MatchConfidence,
     share: u16,
 ) {
-    let is_certain = confidence.certainty == Certainty::Certain;
-    let server = line.server as usize;
-    if chosen.facts.is_some() {
-        if is_certain {
-            pair::learn_exchange(memory, learnt, chosen.mapping, line);
-        } else if share >= learnt.servers[server].teaches() {
-            pair::learn_end(memory, learnt, chosen.mapping, line);
-        }
-    } else {
-        // The best of many guesses teaches a little: wrong ones are spread over all User-Agents.
-        let weight = if is_certain { costs::PROFILE_CERTAIN } else { guess_weight(share).max(1) };
-        learnt.profiles.learn(chosen.client_hash, line.user_agent, weight);
+    if confidence.certainty == Certainty::Certain {
+        pair::learn_exchange(memory, learnt, chosen.mapping, line);
+    } else if share >= learnt.servers[line.server as usize].teaches() {
+        pair::learn_end(memory, learnt, chosen.mapping, line);
     }
 }
 
