@@ -25,7 +25,8 @@ use clap::Parser as _;
 use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
-use cli::{InputSource, ShipperArgs, ShipperConfig};
+use cli::{FollowSettings, InputSource, ShipperArgs, ShipperConfig};
+use follow::state::{self, ShipperState};
 use queue::SendQueue;
 use report::{ShipperReport, tell};
 use shipper::Shipper;
@@ -73,6 +74,15 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
     signals.wake_on_report(&queue).doing("watch for signals")?;
     let report = ShipperReport::new(signals.report());
     let source = config.source.clone();
+    let collector = format!("{} {}", config.host, config.port);
+    let earlier = match &source {
+        InputSource::Files(files) => earlier_state(files),
+        InputSource::Stdin | InputSource::Fifo(_) => None,
+    };
+    let known = earlier.as_ref().and_then(|state| state.collector.as_ref());
+    if known == Some(&collector) && !config.classic {
+        queue.set_ours();
+    }
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
 
     let reader = {
@@ -81,7 +91,9 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
             let ended = match source {
                 InputSource::Stdin => input::stdin(&queue, &signals).map(|()| None),
                 InputSource::Fifo(path) => input::fifo(&path, &queue, &signals).map(|()| None),
-                InputSource::Files(files) => Ok(Some(follow::follow(files, &queue, &signals))),
+                InputSource::Files(files) => {
+                    Ok(Some(follow::follow(files, (earlier, collector), &queue, &signals)))
+                }
             };
             queue.close();
             ended
@@ -96,4 +108,13 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
         Err(_) => return Err(ActionError::new("the reading thread panicked")),
     }
     Ok(counts.dropped + counts.lost == 0)
+}
+
+/// Reads the state file of followed files; says why if that fails.
+fn earlier_state(files: &FollowSettings) -> Option<ShipperState> {
+    let path = files.state.as_deref()?;
+    state::load(path).unwrap_or_else(|error| {
+        tell(&format!("cannot read {}: {error}", path.display()));
+        None
+    })
 }

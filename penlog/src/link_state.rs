@@ -9,6 +9,9 @@
 //!        ----------------> Classic  --------------------------------------> Asking
 //!        silence for a while        refused
 //! ```
+//!
+//! A collector that has replied once is never taken for a classic one again: it would not confirm lines, and whoever can
+//! hold back its replies could have the lines sent without any care.
 
 use std::time::{Duration, Instant};
 
@@ -20,8 +23,9 @@ const HOLD: Duration = Duration::from_secs(3);
 const HOLD_AT_END: Duration = Duration::from_secs(1);
 /// Likewise for a collector that has replied before: it is of this package, and busy or away.
 const HOLD_OURS: Duration = Duration::from_secs(60);
-/// Pause between the first two questions; doubled each time.
+/// Pause between the first two questions; doubled each time, up to the longest.
 const ASK_FIRST: Duration = Duration::from_millis(250);
+const ASK_LAST: Duration = Duration::from_secs(4);
 /// Pause between questions to a collector that refuses datagrams.
 const ASK_REFUSED: Duration = Duration::from_millis(500);
 /// First and longest pause between questions to a classic collector, which logs a complaint about each; doubled each time.
@@ -33,7 +37,8 @@ const LATE: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(10);
 /// Pause after which an idle collector is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(10);
-/// Pause in sending after which the last shipments need a confirmation.
+/// Longest time that shipments go without a confirmation being asked for. A restart of either end doubles what is not
+/// confirmed, or loses it.
 const CONFIRM: Duration = Duration::from_millis(200);
 
 /// Window in bytes if the collector does not name one: a quarter of Linux's default receive buffer.
@@ -55,8 +60,8 @@ pub(crate) struct LinkState {
     /// Bytes sent, and bytes confirmed, since shipping began.
     sent: u64,
     confirmed: u64,
-    /// When the last bytes were sent.
-    sent_at: Instant,
+    /// When the first of the unconfirmed bytes was sent, or a time before.
+    unconfirmed_since: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,6 +75,8 @@ enum LinkPhase {
 struct PendingQuestion {
     nonce: u64,
     at: Instant,
+    /// When it was asked first: what was sent later is not confirmed by the reply.
+    first: Instant,
     /// Bytes sent before this question.
     mark: u64,
 }
@@ -107,16 +114,17 @@ pub(crate) enum ReplyOutcome {
 }
 
 impl LinkState {
-    pub(crate) fn new(classic_only: bool, now: Instant) -> Self {
+    /// With `ours`, the collector has replied in an earlier run.
+    pub(crate) fn new(classic_only: bool, ours: bool, now: Instant) -> Self {
         let mut link = Self {
             state: LinkPhase::Classic { hold: None, next: now, pause: ASK_CLASSIC },
             classic_only,
-            ours: false,
+            ours,
             ended: false,
             asked: None,
             sent: 0,
             confirmed: 0,
-            sent_at: now,
+            unconfirmed_since: now,
         };
         link.begin(now);
         link
@@ -176,8 +184,10 @@ impl LinkState {
 
     /// Counts `len` bytes as sent. Returns the total, the mark that a later reply confirms.
     pub(crate) fn sent(&mut self, len: usize, now: Instant) -> u64 {
+        if self.is_confirmed() {
+            self.unconfirmed_since = now;
+        }
         self.sent += len as u64;
-        self.sent_at = now;
         self.sent
     }
 
@@ -220,12 +230,14 @@ impl LinkState {
 
     /// Returns when to ask a collector of this package next.
     fn ask_at(&self) -> Instant {
-        let LinkPhase::Shipping { window, heard } = self.state else { return self.sent_at };
+        let LinkPhase::Shipping { window, heard } = self.state else {
+            return self.unconfirmed_since;
+        };
         match self.asked {
             Some(asked) => asked.at + LATE,
-            None if self.sent - self.confirmed >= window / 2 => self.sent_at,
-            None if !self.is_confirmed() && self.ended => self.sent_at,
-            None if !self.is_confirmed() => self.sent_at + CONFIRM,
+            None if self.sent - self.confirmed >= window / 2 => self.unconfirmed_since,
+            None if !self.is_confirmed() && self.ended => self.unconfirmed_since,
+            None if !self.is_confirmed() => self.unconfirmed_since + CONFIRM,
             None => heard + IDLE,
         }
     }
@@ -238,12 +250,12 @@ impl LinkState {
 
     /// Notes that the question was sent.
     pub(crate) fn asked(&mut self, nonce: u64, now: Instant) {
-        let mark = self.asked.map_or(self.sent, |asked| asked.mark);
-        self.asked = Some(PendingQuestion { nonce, at: now, mark });
+        let (first, mark) = self.asked.map_or((now, self.sent), |asked| (asked.first, asked.mark));
+        self.asked = Some(PendingQuestion { nonce, at: now, first, mark });
         match &mut self.state {
             LinkPhase::Asking { next, pause, .. } => {
                 *next = now + *pause;
-                *pause *= 2;
+                *pause = (*pause * 2).min(ASK_LAST);
             }
             LinkPhase::Classic { next, pause, .. } => {
                 *next = now + *pause;
@@ -268,6 +280,7 @@ impl LinkState {
         self.ours = true;
         if shipping {
             self.confirmed = asked.mark;
+            self.unconfirmed_since = asked.first;
             ReplyOutcome::Confirmed(self.confirmed)
         } else {
             (self.sent, self.confirmed) = (0, 0);
@@ -280,16 +293,23 @@ impl LinkState {
         self.begin_at(now, now + ASK_REFUSED);
     }
 
-    /// Falls back to classic datagrams because no address replied; asks again from time to time.
-    pub(crate) fn speak_classic(&mut self, now: Instant) {
+    /// Handles the silence of every address. Falls back to classic datagrams, and asks again from time to time. Returns
+    /// `false` for a collector of this package: it is away, so lines wait, and it is asked again.
+    pub(crate) fn silent(&mut self, now: Instant) -> bool {
+        if self.ours {
+            self.begin(now);
+            return false;
+        }
         let next = now + ASK_CLASSIC;
         self.state = LinkPhase::Classic { hold: None, next, pause: ASK_CLASSIC };
-        self.ours = false;
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::VecDeque;
+
     use super::*;
 
     const fn answer(nonce: u64, window: u32) -> DiscoveryAnswer {
@@ -297,7 +317,7 @@ mod tests {
     }
 
     fn shipping(window: u32, now: Instant) -> LinkState {
-        let mut link = LinkState::new(false, now);
+        let mut link = LinkState::new(false, false, now);
         link.asked(1, now);
         assert_eq!(link.answered(&answer(1, window), now), ReplyOutcome::Ours);
         link
@@ -310,7 +330,7 @@ mod tests {
     #[test]
     fn it_asks_holds_back_and_after_a_silence_speaks_classic() {
         let start = Instant::now();
-        let mut link = LinkState::new(false, start);
+        let mut link = LinkState::new(false, false, start);
         let mut asked = Vec::new();
         for millis in 0..3000 {
             let now = after(start, millis);
@@ -323,7 +343,7 @@ mod tests {
         assert_eq!(asked, [0, 250, 750, 1750]);
         let now = after(start, 3000);
         assert_eq!(link.tick(now), LinkAction::Silence);
-        link.speak_classic(now);
+        assert!(link.silent(now));
         assert_eq!((link.mode(now), link.tick(now)), (SendMode::Classic, LinkAction::Nothing));
         assert_eq!(link.tick(after(start, 13_000)), LinkAction::Ask);
         assert_eq!(link.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
@@ -332,7 +352,7 @@ mod tests {
     #[test]
     fn refusals_are_waited_out() {
         let start = Instant::now();
-        let mut link = LinkState::new(false, start);
+        let mut link = LinkState::new(false, false, start);
         for round in 0..100 {
             let now = after(start, round * 600);
             assert_eq!(link.tick(now), LinkAction::Ask, "round {round}");
@@ -383,6 +403,27 @@ mod tests {
     }
 
     #[test]
+    fn steady_traffic_is_confirmed_several_times_a_second() {
+        let start = Instant::now();
+        let mut link = shipping(8 << 20, start);
+        let mut unconfirmed = VecDeque::new();
+        for millis in (0..60_000).step_by(10) {
+            let now = after(start, millis);
+            unconfirmed.push_back((link.sent(150, now), millis));
+            if link.tick(now) == LinkAction::Ask {
+                link.asked(link.nonce(millis), now);
+                let reply = answer(millis, 8 << 20);
+                let ReplyOutcome::Confirmed(mark) = link.answered(&reply, now) else {
+                    panic!("a reply to its question");
+                };
+                unconfirmed.retain(|&(sent, _)| sent > mark);
+            }
+            let oldest = unconfirmed.front().map_or(millis, |&(_, sent)| sent);
+            assert!(millis - oldest <= 250, "after {millis} ms the oldest is of {oldest}");
+        }
+    }
+
+    #[test]
     fn a_collector_that_falls_silent_is_held_for_and_asked() {
         let start = Instant::now();
         let mut link = shipping(10_000, start);
@@ -407,9 +448,35 @@ mod tests {
     }
 
     #[test]
+    fn a_collector_that_has_been_ours_is_never_spoken_to_as_a_classic_one() {
+        let start = Instant::now();
+        for mut link in [shipping(10_000, start), LinkState::new(false, true, start)] {
+            let (mut asked, mut silences) = (0, 0);
+            for millis in (0..600_000).step_by(10) {
+                let now = after(start, millis);
+                match link.tick(now) {
+                    LinkAction::Ask => {
+                        asked += 1;
+                        link.asked(link.nonce(millis), now);
+                    }
+                    LinkAction::Silence => {
+                        silences += 1;
+                        assert!(!link.silent(now));
+                    }
+                    LinkAction::Nothing => {}
+                }
+                assert_ne!(link.mode(now), SendMode::Classic, "after {millis} ms");
+                link.sent(1, now);
+            }
+            assert!((120..300).contains(&asked), "{asked} questions");
+            assert!(silences > 5, "other addresses are tried");
+        }
+    }
+
+    #[test]
     fn a_classic_shipper_never_asks() {
         let start = Instant::now();
-        let mut link = LinkState::new(true, start);
+        let mut link = LinkState::new(true, false, start);
         for millis in (0..200_000).step_by(100) {
             let now = after(start, millis);
             assert_eq!((link.tick(now), link.mode(now)), (LinkAction::Nothing, SendMode::Classic));
@@ -423,7 +490,7 @@ mod tests {
     #[test]
     fn when_the_input_has_ended_silence_is_short() {
         let start = Instant::now();
-        let mut link = LinkState::new(false, start);
+        let mut link = LinkState::new(false, false, start);
         link.asked(1, start);
         link.input_ended(start);
         assert_eq!(link.tick(after(start, 1000)), LinkAction::Silence);

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter, Read as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -26,6 +26,8 @@ pub(crate) struct SendQueue {
     wake: PipeWriter,
     /// Bytes of lines that have reached the collector, as far as that can be known.
     done: AtomicU64,
+    /// The collector is one of this package.
+    ours: AtomicBool,
     made: Instant,
 }
 
@@ -108,8 +110,9 @@ impl SendQueue {
     pub(crate) fn new(max: usize) -> io::Result<(Self, Waker)> {
         let (reader, wake) = io::pipe()?;
         let inner = Mutex::new(Inner { max, ..Inner::default() });
-        let (room, done, made) = (Condvar::new(), AtomicU64::new(0), Instant::now());
-        Ok((Self { inner, room, wake, done, made }, Waker(reader)))
+        let (room, made) = (Condvar::new(), Instant::now());
+        let (done, ours) = (AtomicU64::new(0), AtomicBool::new(false));
+        Ok((Self { inner, room, wake, done, ours, made }, Waker(reader)))
     }
 
     /// Returns the time since the queue was created: the clock of read times.
@@ -195,6 +198,16 @@ impl SendQueue {
     /// Returns the bytes of lines that the sender has finished with.
     pub(crate) fn done(&self) -> u64 {
         self.done.load(Ordering::Acquire)
+    }
+
+    /// Notes that the collector is one of this package.
+    pub(crate) fn set_ours(&self) {
+        self.ours.store(true, Ordering::Release);
+    }
+
+    /// Returns whether the collector is one of this package.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.ours.load(Ordering::Acquire)
     }
 
     /// Wakes the sender, whatever it waits for.

@@ -7,7 +7,7 @@ mod copies;
 mod file;
 mod id;
 mod pattern;
-mod state;
+pub(crate) mod state;
 
 use std::io;
 use std::os::fd::AsFd as _;
@@ -27,7 +27,7 @@ use crate::signals::StopSignals;
 use copies::NewFile;
 use file::{FollowedFile, ReadProgress};
 use id::FileId;
-use state::FilePosition;
+use state::{FilePosition, ShipperState};
 
 /// Pause between two looks for new lines in idle files.
 const LOOK: Duration = Duration::from_millis(100);
@@ -46,20 +46,24 @@ const TURN: usize = 16;
 pub(crate) struct FileFollower {
     files: FollowSettings,
     followed: Vec<FollowedFile>,
-    /// Positions stored by an earlier run; `None` without a state file.
-    resume: Option<Vec<FilePosition>>,
-    saved: Vec<FilePosition>,
+    /// Host and port of the collector.
+    collector: String,
+    /// Whether there is a state file of an earlier run.
+    resumes: bool,
+    saved: ShipperState,
     /// Messages printed so far.
     complaints: Vec<String>,
 }
 
-/// Follows files until a stop signal, then reads what is there once more.
+/// Follows files until a stop signal, then reads what is there once more. `earlier` is what an earlier run left, and
+/// `collector` the collector's name in the state file.
 pub(crate) fn follow(
     files: FollowSettings,
+    (earlier, collector): (Option<ShipperState>, String),
     queue: &SendQueue,
     signals: &StopSignals,
 ) -> FileFollower {
-    let mut follower = FileFollower::new(files);
+    let mut follower = FileFollower::new(files, earlier, collector);
     let start = Instant::now();
     let (mut scan, mut save) = (start, start + SAVE);
     loop {
@@ -85,22 +89,16 @@ pub(crate) fn follow(
 }
 
 impl FileFollower {
-    fn new(files: FollowSettings) -> Self {
-        let mut complaints = Vec::new();
-        let resume = files.state.as_deref().and_then(|path| {
-            state::load(path).unwrap_or_else(|error| {
-                complain(&mut complaints, format!("cannot read {}: {error}", path.display()));
-                None
-            })
-        });
+    fn new(files: FollowSettings, earlier: Option<ShipperState>, collector: String) -> Self {
         let mut this = Self {
             files,
             followed: Vec::new(),
-            resume: resume.clone(),
-            saved: Vec::new(),
-            complaints,
+            collector,
+            resumes: earlier.is_some(),
+            saved: ShipperState::default(),
+            complaints: Vec::new(),
         };
-        this.first_scan(resume.unwrap_or_default());
+        this.first_scan(earlier.unwrap_or_default().positions);
         this
     }
 
@@ -114,7 +112,7 @@ impl FileFollower {
                 None => complain(&mut self.complaints, gone(&position)),
             }
         }
-        let new_to_us = self.resume.is_some() || self.files.from_start;
+        let new_to_us = self.resumes || self.files.from_start;
         for path in self.matches() {
             let end = std::fs::metadata(&path).map_or(0, |meta| meta.len());
             self.open(&path, Some(if new_to_us { 0 } else { end }), now);
@@ -244,10 +242,12 @@ impl FileFollower {
     pub(crate) fn save(&mut self, queue: &SendQueue) -> Result<(), ActionError> {
         let Some(path) = &self.files.state else { return Ok(()) };
         let done = queue.done();
-        let positions: Vec<_> = self.followed.iter_mut().map(|file| file.position(done)).collect();
-        if positions != self.saved {
-            state::save(path, &positions).doing(format_args!("write {}", path.display()))?;
-            self.saved = positions;
+        let positions = self.followed.iter_mut().map(|file| file.position(done)).collect();
+        let collector = queue.is_ours().then(|| self.collector.clone());
+        let state = ShipperState { positions, collector };
+        if state != self.saved {
+            state::save(path, &state).doing(format_args!("write {}", path.display()))?;
+            self.saved = state;
         }
         Ok(())
     }
@@ -283,10 +283,10 @@ mod tests {
         let other = FileId { inode: u64::MAX, ..id };
         let gone = FilePosition { id: other, offset: 7, path: folder.join("gone.log") };
         let state = folder.join("state");
-        state::save(&state, &[there, gone]).expect("it can be written");
+        let earlier = ShipperState { positions: vec![there, gone], collector: None };
         let patterns = vec![log, folder.join("b*.log"), folder.join("c.log")];
         let files = FollowSettings { patterns, from_start: false, state: Some(state) };
-        let said = FileFollower::new(files).complaints;
+        let said = FileFollower::new(files, Some(earlier), String::new()).complaints;
         for part in [
             "a.log has 4 bytes, fewer than the 100",
             "gone.log that an earlier run read up to byte 7 is gone",
@@ -304,7 +304,7 @@ mod tests {
         let log = folder.write("a.log", "one\ntwo");
         let (queue, _waker) = SendQueue::new(1 << 20).expect("a queue");
         let files = FollowSettings { patterns: vec![log.clone()], from_start: true, state: None };
-        let mut follower = FileFollower::new(files);
+        let mut follower = FileFollower::new(files, None, String::new());
         let now = Instant::now();
         assert!(matches!(follower.followed[0].read(&queue, now), Ok(ReadProgress::Read)));
         assert_eq!(queue.pushed(), 4);

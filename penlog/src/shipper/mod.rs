@@ -104,7 +104,7 @@ impl Shipper {
         let writer = ShipmentWriter::new(origin, server, FAR);
         let socket = CollectorSocket::new(config.source_addr);
         let mut this = Self {
-            state: LinkState::new(config.classic, Instant::now()),
+            state: LinkState::new(config.classic, queue.is_ours(), Instant::now()),
             config,
             queue,
             waker,

@@ -33,6 +33,7 @@ impl Shipper {
             ReplyOutcome::Confirmed(mark) => self.confirm(mark),
             ReplyOutcome::Ours => {
                 self.destination.succeeded();
+                self.queue.set_ours();
                 self.silent = None;
                 if let Some(addr) = self.destination.current() {
                     self.limit_datagrams(addr, answer.datagram);
@@ -81,7 +82,7 @@ impl Shipper {
         }
     }
 
-    /// Handles silence: tries the next address; if none replies, the collector counts as classic.
+    /// Handles silence: tries the next address; if none replies, the collector is away, or a classic one.
     pub(super) fn silence(&mut self, now: Instant) {
         if self.socket.is_open() {
             self.silent = self.silent.or_else(|| self.destination.current());
@@ -94,7 +95,14 @@ impl Shipper {
         let Some(addr) = self.silent.take() else { return self.refused(now) };
         self.destination.choose(addr);
         self.open(now);
-        self.state.speak_classic(now);
+        if !self.state.silent(now) {
+            return self.report.say("away", now, || {
+                format!(
+                    "no reply from {addr}, where a penlogd of this package has been: holding lines until it replies \
+                     (for a classic penlogd, start with --classic)"
+                )
+            });
+        }
         self.report.say("classic", now, || {
             format!("no reply from {addr}: sending single lines, as to a classic penlogd")
         });
