@@ -10,8 +10,8 @@
 //!        silence for a while        refused
 //! ```
 //!
-//! A collector that has replied once is never taken for a classic one again: it would not confirm lines, and whoever can
-//! hold back its replies could have the lines sent without any care.
+//! A collector that has replied once is never taken for a classic one: lines would go without confirmation, at the mercy
+//! of whoever can hold back replies.
 
 use std::time::{Duration, Instant};
 
@@ -37,8 +37,8 @@ const LATE: Duration = Duration::from_millis(250);
 const AWAY: Duration = Duration::from_secs(10);
 /// Pause after which an idle collector is asked whether it is still there.
 const IDLE: Duration = Duration::from_secs(10);
-/// Longest time that shipments go without a confirmation being asked for. A restart of either end doubles what is not
-/// confirmed, or loses it.
+/// Longest time from a shipment to the question for its confirmation. A restart of either end doubles or loses the
+/// unconfirmed lines.
 const CONFIRM: Duration = Duration::from_millis(200);
 
 /// Window in bytes if the collector does not name one: a quarter of Linux's default receive buffer.
@@ -75,7 +75,7 @@ enum LinkPhase {
 struct PendingQuestion {
     nonce: u64,
     at: Instant,
-    /// When it was asked first: what was sent later is not confirmed by the reply.
+    /// When first asked: later bytes are not confirmed by the reply.
     first: Instant,
     /// Bytes sent before this question.
     mark: u64,
@@ -293,8 +293,8 @@ impl LinkState {
         self.begin_at(now, now + ASK_REFUSED);
     }
 
-    /// Handles the silence of every address. Falls back to classic datagrams, and asks again from time to time. Returns
-    /// `false` for a collector of this package: it is away, so lines wait, and it is asked again.
+    /// Handles the silence of every address. Falls back to classic datagrams, with a question from time to time. Returns
+    /// `false` for a collector of this package: lines wait, and questions go on.
     pub(crate) fn silent(&mut self, now: Instant) -> bool {
         if self.ours {
             self.begin(now);

@@ -26,3 +26,4 @@ mod sources;
 mod third_party;
 mod twins;
 mod warnings;
+mod window_share;

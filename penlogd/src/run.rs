@@ -193,6 +193,10 @@ impl CollectorLoop {
             Some(path) => Some(open(Some(path), buffering, log_bytes)?),
             None => None,
         };
+        info!(
+            "limits by --memory: {} servers, {} shippers, {} balancers",
+            settings.servers, settings.senders, settings.balancers
+        );
         let buffer = listeners.iter().map(UdpListener::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
         Ok(Self {

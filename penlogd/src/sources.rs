@@ -335,11 +335,19 @@ impl LineSources {
         self.known.servers.of_sender(sender).or_else(|| resolved().map(|(_, option)| *option))
     }
 
+    /// Returns whether a source stands for all servers beyond the limit.
+    #[inline]
+    pub(crate) fn is_beyond_limit(&self, source: u32) -> bool {
+        self.others == Some(source)
+    }
+
     fn of_key<T>(&mut self, key: ServerKey, engine: &mut Attributor<T>) -> u32 {
         if let Some(&source) = self.by_key.get(&key) {
             return source;
         }
-        if self.sources.len() >= self.most {
+        // Anyone can make up servers that send lines: the balancers' servers have as many places again.
+        let most = if self.servers.has_mapped(key.addr) { 2 * self.most } else { self.most };
+        if self.sources.len() >= most {
             return self.others(engine);
         }
         let server = self.servers.of_lines(key.addr, engine);

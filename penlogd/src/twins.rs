@@ -19,7 +19,7 @@ const LINES: usize = 1 << 14;
 const EACH: usize = 8;
 /// Fewest different requests with twins.
 const ENOUGH: usize = 5;
-/// Twins and lines are halved beyond this, so that the judgement follows what comes.
+/// Counts are halved beyond this, so the judgement follows newer lines.
 const OLD: u64 = 1 << 10;
 
 /// A line, as far as twins are compared.

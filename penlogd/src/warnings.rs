@@ -22,6 +22,8 @@ pub(crate) enum WarningCause {
     Refused,
     /// The limit of servers is reached.
     Servers,
+    /// The limit of shippers, or that of balancers, is reached.
+    Senders,
     /// A line that does not parse.
     Line,
     /// A third-party log line that does not parse, or names a server without a known address.
@@ -30,10 +32,11 @@ pub(crate) enum WarningCause {
     Began,
 }
 
-const CAUSES: [(WarningCause, &str); 6] = [
+const CAUSES: [(WarningCause, &str); 7] = [
     (WarningCause::Junk, "malformed datagrams"),
     (WarningCause::Refused, "datagrams from senders outside of --from"),
-    (WarningCause::Servers, "mappings for servers beyond the limit"),
+    (WarningCause::Servers, "mappings and lines of servers beyond the limit"),
+    (WarningCause::Senders, "shippers and balancers beyond the limit"),
     (WarningCause::Line, "lines that do not parse"),
     (WarningCause::ThirdParty, "unusable lines of third-party balancers"),
     (WarningCause::Began, "new shippers and balancers"),

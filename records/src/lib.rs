@@ -33,6 +33,7 @@ pub mod misfit;
 pub mod network;
 mod number;
 pub mod privacy;
+mod received_numbers;
 pub mod request;
 pub mod request_id;
 pub mod rewrite;

@@ -166,6 +166,8 @@ fn live(seen: &[(u64, Seen)], format: &str) -> Outcome {
         known,
         held_bytes: 1 << 24,
         servers: 9,
+        senders: 100,
+        balancers: 16,
         ..CollectorSettings::default()
     };
     let mut collector = Collector::new(settings);

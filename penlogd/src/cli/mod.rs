@@ -150,6 +150,12 @@ const LINE: usize = 160;
 const SERVER: usize = 8 << 10;
 /// Smallest and largest limit of servers.
 const SERVERS: (usize, usize) = (64, 1 << 16);
+/// Smallest and largest limit of shippers, and of balancers.
+const SENDERS: (usize, usize) = (256, 1 << 17);
+const BALANCERS: (usize, usize) = (64, 1 << 14);
+/// Approximate memory of a shipper, and of a balancer, of which some numbers are missing, in bytes.
+const SENDER: usize = 2 << 10;
+const BALANCER: usize = 16 << 10;
 /// Smallest memory for unfinished long lines, in bytes: one line may have 1 MiB.
 const UNFINISHED: usize = 2 << 20;
 
@@ -219,6 +225,8 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
                 held_bytes: memory / 8,
                 unfinished_bytes: (memory / 32).max(UNFINISHED),
                 servers: (memory / 16 / SERVER).clamp(SERVERS.0, SERVERS.1),
+                senders: (memory / 32 / SENDER).clamp(SENDERS.0, SENDERS.1),
+                balancers: (memory / 32 / BALANCER).clamp(BALANCERS.0, BALANCERS.1),
                 rewrite: RewritePolicy { unmatched: args.unmatched, likely: args.likely },
                 known,
                 privacy: args.privacy.as_ref().map(privacy).transpose()?,

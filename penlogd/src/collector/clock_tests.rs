@@ -16,6 +16,8 @@ fn a_shippers_clock_may_be_set() {
             held_bytes: 1 << 20,
             unfinished_bytes: 1 << 20,
             servers: 100,
+            senders: 100,
+            balancers: 16,
             ..CollectorSettings::default()
         };
         let mut collector = Collector::new(settings);

@@ -3,7 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::{AccessLine, LineSpan};
-use pen_records::attribution::{Attributor, BalancerHashes, LineOrigin, LoggedLine, MappingEvent};
+use pen_records::attribution::{
+    Attributor, BalancerHashes, BalancerId, LineOrigin, LoggedLine, MappingEvent,
+};
 use pen_records::mapping::{Mapping, MappingKind};
 use pen_records::time::{Resolution, Timestamp};
 
@@ -34,6 +36,14 @@ pub(super) struct BufferedLine {
     pub(super) source: u32,
     /// Number of the line.
     pub(super) number: u64,
+}
+
+/// Who sent a record.
+#[derive(Clone, Copy)]
+pub(super) struct RecordSender {
+    pub(super) addr: SocketAddr,
+    /// `None`: its records have no numbers, so nobody knows of losses.
+    pub(super) balancer: Option<BalancerId>,
 }
 
 /// The join and its input side.
@@ -89,7 +99,7 @@ impl Intake {
     /// Takes a record of pen, dated `noted`.
     pub(super) fn mapping(
         &mut self,
-        from: SocketAddr,
+        from: RecordSender,
         mapping: &Mapping<'_>,
         noted: Timestamp,
         now: Timestamp,
@@ -117,7 +127,7 @@ impl Intake {
     /// the cause.
     pub(super) fn remember(
         &mut self,
-        from: SocketAddr,
+        from: RecordSender,
         mapping: &Mapping<'_>,
         time: (Timestamp, Resolution),
         now: Timestamp,
@@ -129,7 +139,7 @@ impl Intake {
             let what = format_args!(
                 "mapping for an unknown server ignored: the limit of {limit} servers is reached (raise --memory)"
             );
-            self.warnings.warn(WarningCause::Servers, from, now, what);
+            self.warnings.warn(WarningCause::Servers, from.addr, now, what);
             return;
         };
         let mapping = &Mapping { server_port: server.port.or(mapping.server_port), ..*mapping };
@@ -141,6 +151,9 @@ impl Intake {
                     record
                 };
                 self.fit.mapping(&record);
+                if let Some(balancer) = from.balancer {
+                    self.engine.recorded_by(server.index, balancer);
+                }
                 self.engine.mapping(&record);
             }
             None => self.received.mappings_unused += unused,
@@ -168,6 +181,13 @@ impl Intake {
     /// Takes an access line that was read at `read`. It waits in the engine, or before that for more lines of its source.
     pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
         let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
+        if self.sources.is_beyond_limit(source) {
+            let limit = self.sources.limit();
+            let what = format_args!(
+                "a line of a server beyond the limit of {limit} is written without a client (raise --memory)"
+            );
+            self.warnings.warn(WarningCause::Servers, from, read, what);
+        }
         let Some(place) = self.sources.get_mut(source) else { return };
         let Some(first) = &mut place.first else {
             return self.known_line(source, line, from, (read, None));

@@ -10,7 +10,7 @@ mod write;
 use std::net::{IpAddr, SocketAddr};
 
 use pen_records::access::carried;
-use pen_records::attribution::{Attributor, JoinSettings};
+use pen_records::attribution::{Attributor, BalancerId, JoinSettings};
 use pen_records::datagram::Datagram;
 use pen_records::mapping::Mapping;
 use pen_records::mapping::origins::Origins;
@@ -20,7 +20,7 @@ use pen_records::rewrite::{LineRewriter, RewritePolicy};
 use pen_records::shipment::{DiscoveryAnswer, SenderLimits, SenderTable};
 use pen_records::time::Timestamp;
 
-use self::intake::Intake;
+use self::intake::{Intake, RecordSender};
 use crate::allow::Allow;
 use crate::misfits::MisfitWatch;
 use crate::pieces::{Added, Pieces};
@@ -28,6 +28,7 @@ use crate::report::{CollectorReport, ServerReport, WaitTimes};
 use crate::sources::{LineSource, LineSources};
 use crate::third_party::{ReaderId, ThirdPartyReaders, UnusableLine};
 use crate::warnings::WarningCause;
+use crate::window_share::WindowShares;
 
 pub use crate::sources::{BalancerSender, LineSender, SenderSettings};
 pub use pen_records::server_alias::ServerKey;
@@ -53,6 +54,10 @@ pub struct CollectorSettings {
     pub allow: Allow,
     /// Whether explanations list the candidates.
     pub candidates: bool,
+    /// Limit of shippers whose numbers are known.
+    pub senders: usize,
+    /// Limit of balancers whose numbers are known.
+    pub balancers: usize,
     /// Bytes of shipments that may be in transit, over all shippers.
     pub window: u32,
 }
@@ -78,6 +83,7 @@ pub struct Collector {
     rewriter: LineRewriter,
     intake: Intake,
     senders: SenderTable,
+    windows: WindowShares,
     origins: Origins,
     third_party: ThirdPartyReaders,
     pieces: Pieces,
@@ -99,10 +105,12 @@ impl Collector {
             rewriter: LineRewriter::new(settings.rewrite, settings.privacy.take()),
             intake,
             senders: SenderTable::new(SenderLimits {
+                senders: settings.senders,
                 bytes: settings.unfinished_bytes,
                 ..SenderLimits::default()
             }),
-            origins: Origins::new(),
+            windows: WindowShares::new(settings.window, settings.senders),
+            origins: Origins::new(settings.balancers),
             third_party: ThirdPartyReaders::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             queue: WaitTimes::default(),
@@ -249,6 +257,7 @@ impl Collector {
             return;
         }
         self.intake.received.mapping_datagrams += 1;
+        let from = RecordSender { addr: from, balancer: None };
         self.intake.mapping(from, mapping, arrived.after, now);
     }
 
@@ -261,13 +270,23 @@ impl Collector {
             return;
         }
         self.intake.received.packets += 1;
-        let before = self.origins.len();
+        let (before, forgotten) = (self.origins.seen(), self.origins.forgotten());
         let Some(dating) = self.origins.receive(packet, now) else { return };
-        self.intake.engine.came(now, packet.count(), dating.missing());
-        if self.origins.len() > before {
+        let balancer = BalancerId(dating.balancer());
+        self.intake.engine.came(balancer, now, packet.count(), dating.missing());
+        if self.origins.forgotten() > forgotten {
+            let limit = self.settings.balancers;
+            let what = format_args!(
+                "a balancer more than the limit of {limit}: one that was quiet is forgotten, and its losses are not \
+                 known any more (raise --memory)"
+            );
+            self.intake.warnings.warn(WarningCause::Senders, from, now, what);
+        }
+        if self.origins.seen() > before {
             let what = format_args!("a balancer, from its record {} on", packet.first);
             self.intake.warnings.warn(WarningCause::Began, from, now, what);
         }
+        let from = RecordSender { addr: from, balancer: Some(balancer) };
         for mapping in packet.mappings() {
             self.intake.mapping(from, &mapping, dating.of(&mapping), now);
         }
@@ -306,11 +325,12 @@ impl Collector {
         let servers = &self.settings.known.servers;
         let (has_request, mappings) = self.third_party.mappings(reader, line, end, servers)?;
         *self.intake.counter(has_request) += 1;
+        let sender = RecordSender { addr: from, balancer: None };
         let mut has_key = has_request;
         for mapping in mappings {
             has_key |= mapping.balancer.is_some_and(|own| own.port() != 0);
             if let Some(time) = mapping.time {
-                self.intake.remember(from, &mapping, time, end);
+                self.intake.remember(sender, &mapping, time, end);
             }
         }
         self.intake.keyless += u64::from(!has_key);

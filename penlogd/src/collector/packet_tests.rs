@@ -33,7 +33,13 @@ impl Bench {
     fn with(settings: CollectorSettings) -> Self {
         let known =
             SenderSettings { format: Spec::parse(FORMAT).unwrap(), ..SenderSettings::default() };
-        let settings = CollectorSettings { held_bytes: 1 << 20, known, ..settings };
+        let settings = CollectorSettings {
+            held_bytes: 1 << 20,
+            senders: 16,
+            balancers: 16,
+            known,
+            ..settings
+        };
         let now = Timestamp::from_seconds(0);
         Self { collector: Collector::new(settings), now, out: Vec::new() }
     }
@@ -87,10 +93,14 @@ fn request(client: u8, port: u16) -> Mapping<'static> {
 }
 
 fn packet(first: u64, dropped: u64, mappings: &[Mapping<'_>]) -> Vec<u8> {
+    packet_of(ORIGIN, first, dropped, mappings)
+}
+
+fn packet_of(origin: SenderOrigin, first: u64, dropped: u64, mappings: &[Mapping<'_>]) -> Vec<u8> {
     let (mut records, mut out) = (Vec::new(), Vec::new());
     mappings.iter().for_each(|mapping| write_record(mapping, &mut records));
     let count = u32::try_from(mappings.len()).unwrap();
-    write_packet(ORIGIN, first, SENT, dropped, (count, &records), &mut out);
+    write_packet(origin, first, SENT, dropped, (count, &records), &mut out);
     out
 }
 
@@ -174,6 +184,15 @@ fn while_records_are_lost_an_only_candidate_is_likely_and_certain_again_when_tha
     bench.now = bench.now.offset_by(200_000_000);
     let after = asked(&mut bench, 3, 101);
     assert_eq!((after.certain, after.likely), (2, 1));
+    // Another balancer's losses concern its own servers only.
+    let stranger = SenderOrigin { id: 8, ..ORIGIN };
+    let elsewhere = Mapping { server: IpAddr::from([127, 0, 0, 3]).into(), ..request(7, 2_000) };
+    for first in [0, 1_000, 2_000] {
+        let record = std::slice::from_ref(&elsewhere);
+        bench.send("127.0.0.66:1", packet_of(stranger, first, 0, record));
+    }
+    let beside = asked(&mut bench, 4, 102);
+    assert_eq!((beside.certain, beside.likely), (3, 1));
 }
 
 #[test]

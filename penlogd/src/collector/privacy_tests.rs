@@ -14,6 +14,8 @@ fn written(privacy: Option<Privacy>, unmatched: UnmatchedPolicy) -> (Vec<String>
     let settings = CollectorSettings {
         held_bytes: 1 << 20,
         servers: 8,
+        senders: 100,
+        balancers: 16,
         privacy,
         rewrite,
         ..CollectorSettings::default()

@@ -30,6 +30,8 @@ impl Bench {
             held_bytes: 1 << 20,
             unfinished_bytes: 1 << 20,
             servers: 100,
+            senders: 100,
+            balancers: 16,
             ..CollectorSettings::default()
         };
         let now = Timestamp::from_seconds(1_795_379_000);

@@ -26,16 +26,17 @@ impl Collector {
         if !self.senders.knows(&shipment.origin) {
             intake.catch_up(source);
         }
-        // A line feed inside a line starts a new line in the log: so it does here.
-        let arrival = self.senders.receive(shipment, now, |line, read| {
-            if memchr::memchr(b'\n', line).is_none() {
-                intake.line(source, line, from, read);
-                return;
-            }
-            for line in line.split(|&byte| byte == b'\n') {
-                intake.line(source, line, from, read);
-            }
-        });
+        let forgotten = self.senders.forgotten();
+        let arrival =
+            self.senders.receive(shipment, now, |line, read| intake.line(source, line, from, read));
+        if self.senders.forgotten() > forgotten {
+            let limit = self.settings.senders;
+            let what = format_args!(
+                "a shipper more than the limit of {limit}: one that was quiet is forgotten, and what it sends again is \
+                 written twice (raise --memory)"
+            );
+            self.intake.warnings.warn(WarningCause::Senders, from, now, what);
+        }
         if arrival.first {
             let line = shipment.first_line;
             let what = format_args!("a shipper, from its line {line} on");
@@ -77,12 +78,8 @@ impl Collector {
     ) -> Option<DiscoveryAnswer> {
         self.line_sender(from, now)?;
         self.intake.received.questions += 1;
-        self.senders.asked(question);
-        let shippers = u32::try_from(self.senders.len().max(1)).unwrap_or(u32::MAX);
-        Some(DiscoveryAnswer {
-            nonce: question.nonce,
-            window: (self.settings.window / shippers).max(2 * DATAGRAM),
-            datagram: DATAGRAM,
-        })
+        self.senders.asked(question, now);
+        let window = self.windows.ask(question.origin, now);
+        Some(DiscoveryAnswer { nonce: question.nonce, window, datagram: DATAGRAM })
     }
 }

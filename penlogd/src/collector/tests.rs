@@ -58,6 +58,8 @@ fn settings() -> CollectorSettings {
         held_bytes: 1 << 20,
         unfinished_bytes: 1 << 20,
         servers: 100,
+        senders: 100,
+        balancers: 16,
         ..CollectorSettings::default()
     }
 }
@@ -222,7 +224,7 @@ fn what_is_not_understood_passes_through_and_is_counted() {
         "one \"quote only\n",
         "\"GET /nospaces\"\n",
         "{\"message\": \"not an access line\"}\n",
-        "a\0b\tc\x1b\n",
+        "a\tb\n",
         "+\n",
         "+1\n",
     ] {
@@ -414,7 +416,7 @@ fn shipments_name_their_server_and_hold_lines_only() {
         bench.send(WEB, datagram);
     }
     let expected = format!(
-        "+ 6.6.6.6 10.0.0.9 GET /a HTTP/1.1\n{}\ntwo\nlines\n",
+        "+ 6.6.6.6 10.0.0.9 GET /a HTTP/1.1\n{}\ntwo\\x0Alines\n",
         line("203.0.113.7", "GET /a HTTP/1.1")
     );
     assert_eq!(bench.finish(), expected);
@@ -480,7 +482,7 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
     let mut question = Vec::new();
     DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
     let answer = bench.send(WEB, &question);
-    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 8 << 20, datagram: 65_507 }));
+    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 4 << 20, datagram: 65_507 }));
     let mut echoed = Vec::new();
     answer.unwrap().write(&mut echoed);
     assert_eq!(bench.send(WEB, &echoed), None, "no answer to an answer");
@@ -494,6 +496,8 @@ fn memory_is_bounded_whatever_comes() {
         engine,
         held_bytes: 100_000,
         servers: 10_000,
+        senders: 100,
+        balancers: 16,
         ..settings()
     });
     for number in 0..5_000 {
@@ -525,6 +529,27 @@ fn servers_that_only_mappings_name_do_not_take_the_place_of_those_that_have_line
     let out = bench.finish();
     assert!(out.contains(&line("203.0.113.7", "GET /a HTTP/1.1")), "{out}");
     assert_eq!(bench.collector.report().received.mappings_unused, 390);
+}
+
+#[test]
+fn made_up_servers_do_not_take_the_place_of_a_server_that_a_balancer_names() {
+    let mut bench = Bench::new(CollectorSettings { servers: 10, ..settings() });
+    for number in 0..50 {
+        bench.send(&format!("10.9.9.{number}:1"), line("10.0.0.1", "GET /made-up HTTP/1.1"));
+    }
+    bench.send(BALANCER, "+ 203.0.113.7 127.0.0.2 GET /a HTTP/1.1\n");
+    bench.send(WEB, line("10.0.0.1", "GET /a HTTP/1.1"));
+    let out = bench.finish();
+    assert!(out.contains(&line("203.0.113.7", "GET /a HTTP/1.1")), "{out}");
+}
+
+#[test]
+fn control_characters_in_shipped_lines_forge_no_line_and_reach_no_terminal() {
+    let forged: &[u8] = b"one\n203.0.113.9 - forged\r\x1B[2J\x9B";
+    let sent = ship(&[forged], ShipmentServer::default());
+    let mut bench = Bench::new(settings());
+    bench.send(WEB, &sent[0]);
+    assert_eq!(bench.finish(), "one\\x0A203.0.113.9 - forged\\x0D\\x1B[2J\\x9B\n");
 }
 
 #[test]

@@ -24,6 +24,8 @@ impl Bench {
         let settings = CollectorSettings {
             held_bytes: 1 << 20,
             servers: 8,
+            senders: 100,
+            balancers: 16,
             known,
             allow,
             ..CollectorSettings::default()

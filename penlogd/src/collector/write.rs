@@ -1,7 +1,7 @@
 //! Decided lines on their way into the log.
 
 use pen_records::attribution::DecidedLine;
-use pen_records::rewrite::{LineRewrite, ServerName};
+use pen_records::rewrite::{LineRewrite, ServerName, escape_controls};
 use pen_records::time::Timestamp;
 
 use super::Collector;
@@ -57,10 +57,12 @@ impl Collector {
         self.intake.arena.pop(len as usize, |text| {
             let server = ServerName::Addr(key.addr);
             let line = LineRewrite { text, client, verdict, server };
+            let start = out.len();
             let written = rewriter.write(&line, out);
             if let Some(explain) = explain {
                 written.explain(&key, why.as_ref(), explain);
             }
+            escape_controls(out, start);
         });
     }
 }

@@ -25,6 +25,7 @@ impl CollectorReport {
                 "lines_cut": shipments.cut,
                 "records": packets.lost,
                 "records_by_balancers": packets.dropped,
+                "refused_numbers": shipments.too_far + packets.too_far,
             }),
         );
         add("balancers", packets.origins.into());

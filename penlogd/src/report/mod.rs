@@ -277,6 +277,14 @@ impl fmt::Display for CollectorReport {
             shipments.late,
             self.join.decided_early + self.queue.decided_early,
         )?;
+        let too_far = shipments.too_far + packets.too_far;
+        if too_far > 0 {
+            writeln!(
+                f,
+                "balance: {too_far} datagrams ignored: their numbers were more than a million ahead of all others \
+                 of their sender, so they are damaged or forged"
+            )?;
+        }
         for server in &self.servers {
             writeln!(f, "balance: {server}")?;
         }

@@ -376,7 +376,7 @@ pub(crate) const SEQUENCE_AHEAD: usize = 48;
 pub(crate) const SEQUENCE_SCAN: usize = 1_024;
 pub(crate) const SEQUENCE_UNSEEN: usize = 2;
 
-/// Lines of a group that are looked at for those of one file.
+/// Lines of a group looked at for those of one file.
 pub(crate) const LATTICE_SCAN_LINES: usize = 64;
 
 /// Before delays are known: microseconds after a request from which a line is less and less likely, half as likely
@@ -389,7 +389,7 @@ pub(crate) const LATTICE_DECIDED: usize = 8;
 /// Most mappings outside the order that a line may have: deferred ones, and exchanges whose end is unseen.
 pub(crate) const LATTICE_OTHERS: usize = 8;
 
-/// Mappings that are looked at for the first one that is young enough.
+/// Mappings looked at for the first young one.
 pub(crate) const LATTICE_SCAN: usize = 512;
 
 /// Mappings in an alignment that are older than a line's own should be.
@@ -809,6 +809,9 @@ pub(crate) const LOSS_INTERVAL: i64 = 10_000_000;
 
 /// Intervals for which a loss is remembered: the line of a lost record comes when its response has ended.
 pub(crate) const LOSS_INTERVALS: usize = 8;
+
+/// For how long a loss is remembered at most, in microseconds: all intervals, and one for their borders.
+pub(crate) const LOSS_REMEMBERED: i64 = 9 * LOSS_INTERVAL;
 
 /// Share of wrong lines up to which a line stays certain.
 pub(crate) const LOSS_TOLERATED: u64 = 100;

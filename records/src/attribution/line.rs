@@ -16,6 +16,10 @@ use crate::time::{Resolution, Timestamp};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerIndex(pub u32);
 
+/// A run of a balancer that numbers its records, as numbered by the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BalancerId(pub u32);
+
 /// A source of lines, as numbered by the driver: a file of `mergelogs`, a sender of `penlogd`. Lines of one
 /// source come in the order in which the server wrote them; lines of different sources with the same stamp
 /// come in no order.

@@ -33,7 +33,7 @@ mod verdict;
 pub use self::attributor::Attributor;
 pub use self::decide::why::{DelayStart, ExplainedCandidate, Explanation};
 pub use self::line::{
-    FingerprintCuts, LineOrigin, LoggedLine, LoggedRequestId, ServerIndex, text_hash,
+    BalancerId, FingerprintCuts, LineOrigin, LoggedLine, LoggedRequestId, ServerIndex, text_hash,
 };
 pub use self::record::{
     BalancerHashes, ExchangeEvent, MappingEvent, ResponseSizes, THIRD_PARTY_BASE,

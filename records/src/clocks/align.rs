@@ -14,7 +14,7 @@ const STEP: i64 = SECOND / 8;
 const CLUSTER: i64 = 50_000;
 /// Unambiguous pairs that suffice for an estimate.
 const ENOUGH: usize = 6;
-/// Tenths of them that agree where they are of the same requests.
+/// Tenths that agree if both are of the same requests.
 const AGREEING: usize = 9;
 
 /// The timestamp differences that a clock offset explains.

@@ -5,7 +5,7 @@ use super::gain::LineGains;
 use super::{ClockSample, SECOND};
 use crate::time::Resolution;
 
-/// Stamps that jump by the change, but for this, show it: in microseconds.
+/// Largest deviation of a stamp's jump from the change, in microseconds.
 const JUMP: i64 = SECOND;
 /// What that says, in nats: elsewhere stamps seldom jump so.
 const JUMPED: f64 = 6.0;

@@ -4,24 +4,19 @@
 //! Records are numbered. A gap in the numbers reveals lost records; a late packet closes its gap,
 //! and a packet that closes none is a duplicate.
 
-use std::collections::BTreeMap;
-
 use indexmap::IndexMap;
 
 use super::Mapping;
 use super::packet::Packet;
+use crate::received_numbers::{NumberPlace, ReceivedNumbers};
 use crate::shipment::{SenderClock, SenderOrigin};
 use crate::time::Timestamp;
 
-/// The most balancers remembered; each run of a balancer counts.
-const ORIGINS: usize = 256;
-
-/// The most gaps remembered for each balancer. Beyond, the oldest gap is abandoned.
-const HOLES: usize = 1_024;
-
 /// Receives packets of many balancers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Origins {
+    /// The most balancers remembered; each run of a balancer counts.
+    most: usize,
     origins: IndexMap<SenderOrigin, OriginState>,
     /// The clock hand: index of the next balancer to consider for removal.
     hand: usize,
@@ -36,6 +31,8 @@ pub struct Origins {
 pub struct PacketCounts {
     /// Balancers seen; each run of a balancer counts.
     pub origins: u64,
+    /// Balancers forgotten because there were too many.
+    pub forgotten: u64,
     /// Packets whose records were delivered.
     pub packets: u64,
     /// Records delivered.
@@ -44,6 +41,8 @@ pub struct PacketCounts {
     pub late: u64,
     /// Duplicate packets, and packets too late to rule out a duplicate.
     pub duplicates: u64,
+    /// Packets ignored for implausibly high numbers.
+    pub too_far: u64,
     /// Records missing now.
     pub lost: u64,
     /// Missing records that balancers dropped themselves, by their own count.
@@ -52,14 +51,9 @@ pub struct PacketCounts {
 
 #[derive(Debug)]
 struct OriginState {
-    /// The first number received, and the number after the last.
-    base: u64,
-    end: u64,
-    /// Gaps in the received numbers: start and end.
-    holes: BTreeMap<u64, u64>,
-    /// Records of gaps that were abandoned, and the end of the last such gap.
-    given_up: u64,
-    known_from: u64,
+    /// How many runs of balancers were seen up to this one.
+    number: u32,
+    numbers: ReceivedNumbers,
     /// The balancer's own count of dropped records.
     dropped: u64,
     clock: SenderClock,
@@ -74,6 +68,7 @@ pub struct PacketDating {
     sent_here: Timestamp,
     now: Timestamp,
     missing: i64,
+    balancer: u32,
 }
 
 impl PacketDating {
@@ -82,6 +77,12 @@ impl PacketDating {
     #[must_use]
     pub fn missing(&self) -> i64 {
         self.missing
+    }
+
+    /// The number of the balancer's run, counted from 1 as they were seen.
+    #[must_use]
+    pub fn balancer(&self) -> u32 {
+        self.balancer
     }
 
     /// When a mapping was recorded: never after its arrival, nor far before.
@@ -94,42 +95,52 @@ impl PacketDating {
 }
 
 impl Origins {
-    /// Creates a receiver that has seen no balancer.
+    /// Creates a receiver that has seen no balancer, and remembers at most `most` of them. Each run
+    /// of a balancer counts.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(most: usize) -> Self {
+        Self {
+            most: most.max(1),
+            origins: IndexMap::new(),
+            hand: 0,
+            counts: PacketCounts::default(),
+            ahead: None,
+        }
     }
 
     /// Receives a packet that arrived `now`. Returns `None` if its records were, or may have been,
-    /// delivered before.
+    /// delivered before, or if their numbers are implausible.
     pub fn receive(&mut self, packet: &Packet<'_>, now: Timestamp) -> Option<PacketDating> {
-        let index = self.source(packet);
+        let index = self.source(packet, now);
         let source = &mut self.origins[index];
-        source.active = true;
-        source.dropped = source.dropped.max(packet.dropped);
         let end = packet.first.saturating_add(packet.count().into());
-        let (known, known_end) = (source.base, source.end);
-        match source.mark(packet.first, end) {
-            PacketPlace::Next => {}
-            PacketPlace::Hole => self.counts.late += 1,
-            PacketPlace::Known => {
+        let missing = match source.numbers.take(packet.first, end, now) {
+            NumberPlace::Next(missing) => i64::try_from(missing).unwrap_or(i64::MAX),
+            NumberPlace::Before(missing) => {
+                self.counts.late += 1;
+                i64::try_from(missing).unwrap_or(i64::MAX)
+            }
+            NumberPlace::Gap => {
+                self.counts.late += 1;
+                -i64::from(packet.count())
+            }
+            NumberPlace::Known | NumberPlace::Forgotten => {
                 self.counts.duplicates += 1;
                 return None;
             }
-        }
-        // A packet behind or before all others opens a new gap; any other packet fills one.
-        let missing = if packet.first >= known_end {
-            i64::try_from(packet.first - known_end).unwrap_or(i64::MAX)
-        } else if end <= known {
-            i64::try_from(known - end).unwrap_or(i64::MAX)
-        } else {
-            -i64::from(packet.count())
+            NumberPlace::TooFar => {
+                self.counts.too_far += 1;
+                return None;
+            }
         };
+        source.active = true;
+        source.dropped = source.dropped.max(packet.dropped);
         let sent_here = source.clock.arrived(packet.first, packet.sent, now);
         self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());
-        Some(PacketDating { sent: packet.sent, sent_here, now, missing })
+        let balancer = source.number;
+        Some(PacketDating { sent: packet.sent, sent_here, now, missing, balancer })
     }
 
     /// Sums up the counters. Iterates over all balancers.
@@ -147,27 +158,34 @@ impl Origins {
         self.ahead
     }
 
-    /// The number of balancers remembered.
+    /// The number of balancers seen; each run of a balancer counts.
     #[must_use]
-    pub fn len(&self) -> usize {
-        self.origins.len()
+    pub fn seen(&self) -> u64 {
+        self.counts.origins
     }
 
-    /// Whether no packet has been received.
+    /// The number of balancers forgotten because there were too many.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.origins.is_empty()
+    pub fn forgotten(&self) -> u64 {
+        self.counts.forgotten
     }
 
-    fn source(&mut self, packet: &Packet<'_>) -> usize {
+    fn source(&mut self, packet: &Packet<'_>, now: Timestamp) -> usize {
         if let Some(index) = self.origins.get_index_of(&packet.origin) {
             return index;
         }
-        if self.origins.len() >= ORIGINS {
+        if self.origins.len() >= self.most {
             self.forget_one();
         }
         self.counts.origins += 1;
-        self.origins.insert_full(packet.origin, OriginState::at(packet.first)).0
+        let state = OriginState {
+            number: u32::try_from(self.counts.origins).unwrap_or(u32::MAX),
+            numbers: ReceivedNumbers::new(packet.first, now),
+            dropped: 0,
+            clock: SenderClock::new(),
+            active: true,
+        };
+        self.origins.insert_full(packet.origin, state).0
     }
 
     /// Removes a balancer that was quiet since the clock hand last passed.
@@ -183,81 +201,16 @@ impl Origins {
         }
         if let Some((_, source)) = self.origins.swap_remove_index(self.hand) {
             self.counts.add(&source);
+            self.counts.forgotten += 1;
         }
     }
 }
 
 impl PacketCounts {
     fn add(&mut self, source: &OriginState) {
-        let lost = source.missing();
+        let lost = source.numbers.missing();
         self.lost = self.lost.saturating_add(lost);
         self.dropped = self.dropped.saturating_add(source.dropped.min(lost));
-    }
-}
-
-/// The position of a packet among the received records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PacketPlace {
-    /// Behind all received records.
-    Next,
-    /// Where records were missing, or before all received records.
-    Hole,
-    /// Where no records are missing, or where a duplicate cannot be ruled out.
-    Known,
-}
-
-impl OriginState {
-    fn at(first: u64) -> Self {
-        Self {
-            base: first,
-            end: first,
-            holes: BTreeMap::new(),
-            given_up: 0,
-            known_from: 0,
-            dropped: 0,
-            clock: SenderClock::new(),
-            active: true,
-        }
-    }
-
-    fn mark(&mut self, first: u64, end: u64) -> PacketPlace {
-        if first >= self.end {
-            let before = self.end;
-            self.end = end;
-            self.miss(before, first);
-            return PacketPlace::Next;
-        }
-        if end <= self.base && first >= self.known_from {
-            self.miss(end, self.base);
-            self.base = first;
-            return PacketPlace::Hole;
-        }
-        let hole = self.holes.range(..=first).next_back().map(|(&from, &until)| (from, until));
-        let Some((from, until)) = hole.filter(|&(_, until)| end <= until && first < until) else {
-            return PacketPlace::Known;
-        };
-        self.holes.remove(&from);
-        self.miss(from, first);
-        self.miss(end, until);
-        PacketPlace::Hole
-    }
-
-    /// Records a gap from `from` up to `until`.
-    fn miss(&mut self, from: u64, until: u64) {
-        if from >= until {
-            return;
-        }
-        self.holes.insert(from, until);
-        if self.holes.len() > HOLES
-            && let Some((from, until)) = self.holes.pop_first()
-        {
-            self.given_up = self.given_up.saturating_add(until - from);
-            self.known_from = until;
-        }
-    }
-
-    fn missing(&self) -> u64 {
-        self.holes.iter().map(|(from, until)| until - from).fold(self.given_up, u64::saturating_add)
     }
 }
 
@@ -296,7 +249,7 @@ mod tests {
 
     #[test]
     fn each_lost_record_is_counted_and_a_late_one_is_lost_no_more() {
-        let mut origins = Origins::new();
+        let mut origins = Origins::new(256);
         for (first, count, taken, lost) in [
             (100, 5, true, 0),
             (105, 5, true, 0),
@@ -324,8 +277,20 @@ mod tests {
     }
 
     #[test]
+    fn one_forged_number_mutes_no_balancer_and_is_no_loss() {
+        let mut origins = Origins::new(256);
+        assert!(receive(&mut origins, &packet(ORIGIN, 0, 5, 0)));
+        for far in [1 << 21, 1 << 40, u64::MAX - 5] {
+            assert!(!receive(&mut origins, &packet(ORIGIN, far, 5, u64::MAX)), "{far}");
+        }
+        assert!(receive(&mut origins, &packet(ORIGIN, 5, 5, 0)));
+        let counts = origins.counts();
+        assert_eq!((counts.lost, counts.dropped, counts.too_far), (0, 0, 3));
+    }
+
+    #[test]
     fn what_a_balancer_dropped_itself_is_told_from_what_was_lost_on_the_way() {
-        let mut origins = Origins::new();
+        let mut origins = Origins::new(256);
         receive(&mut origins, &packet(ORIGIN, 0, 5, 0));
         receive(&mut origins, &packet(ORIGIN, 25, 5, 15));
         let counts = origins.counts();
@@ -334,7 +299,7 @@ mod tests {
 
     #[test]
     fn a_balancer_that_starts_again_is_another_one() {
-        let mut origins = Origins::new();
+        let mut origins = Origins::new(256);
         let again = SenderOrigin { start: Timestamp::from_micros(6), ..ORIGIN };
         assert!(receive(&mut origins, &packet(ORIGIN, 0, 5, 0)));
         assert!(receive(&mut origins, &packet(again, 0, 5, 0)));
@@ -343,7 +308,7 @@ mod tests {
 
     #[test]
     fn holes_and_balancers_are_bounded_and_losses_stay_counted() {
-        let mut origins = Origins::new();
+        let mut origins = Origins::new(256);
         for number in 0..3_000 {
             receive(&mut origins, &packet(ORIGIN, number * 2, 1, 0));
         }
@@ -352,7 +317,7 @@ mod tests {
         assert!(receive(&mut origins, &packet(ORIGIN, 5_001, 1, 0)));
         for id in 2..1_000 {
             receive(&mut origins, &packet(SenderOrigin { id, ..ORIGIN }, 0, 1, 0));
-            assert!(origins.origins.len() <= ORIGINS);
+            assert!(origins.origins.len() <= 256);
         }
         assert_eq!(origins.counts().lost, 2_998);
         assert_eq!(origins.counts().origins, 999);
@@ -365,7 +330,7 @@ mod tests {
         let mapping = packet.mappings().next().unwrap();
         // The travel time of a first packet is unknown.
         let now = Timestamp::from_micros(7_000_000);
-        let dating = Origins::new().receive(&packet, now).unwrap();
+        let dating = Origins::new(256).receive(&packet, now).unwrap();
         assert_eq!(dating.of(&mapping), now.offset_by(-100));
         let future = Mapping { time: Some((Timestamp::MAX, Resolution::Microsecond)), ..mapping };
         assert_eq!(dating.of(&future), now);
@@ -378,7 +343,7 @@ mod tests {
         fn whatever_comes_in_whatever_order_is_given_out_once(
             packets in proptest::collection::vec((0..60_u64, 1..6_u32), 1..80),
         ) {
-            let mut origins = Origins::new();
+            let mut origins = Origins::new(256);
             let mut seen = std::collections::BTreeSet::new();
             for (first, count) in packets {
                 let numbers = first..first + u64::from(count);

@@ -200,7 +200,7 @@ impl FitSample {
         (of_lost > 0.75 && 1.0 - of_lost < (1.0 - by_chance) / 4.0).then_some(best)
     }
 
-    /// Returns the server whose mappings a log fits best, if these are not its own.
+    /// Returns the server whose mappings a log fits best, unless its own do.
     fn better(&self, log: usize) -> Option<usize> {
         let best = (0..SERVERS).rev().max_by_key(|&server| self.fit(log, server).near)?;
         let fit = self.fit(log, best);

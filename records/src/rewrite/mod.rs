@@ -5,6 +5,7 @@
 //! rewriter copies the line with the client field replaced. [`explanation`] writes and reads the
 //! columns of `--explain`, [`outcomes`] counts lines by certainty.
 
+mod controls;
 pub mod explanation;
 pub mod outcomes;
 pub mod policy;
@@ -16,6 +17,7 @@ use crate::access::{LineSpan, write_with_client, write_with_text};
 use crate::attribution::{Explanation, LineVerdict};
 use crate::privacy::Privacy;
 
+pub use self::controls::escape_controls;
 pub use self::outcomes::OutcomeCounts;
 pub use self::policy::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 

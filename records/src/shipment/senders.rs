@@ -4,19 +4,18 @@ use indexmap::IndexMap;
 
 use super::sender_clock::SenderClock;
 use super::{DiscoveryQuestion, Reassembly, SenderOrigin, Shipment};
+use crate::received_numbers::{NumberPlace, ReceivedNumbers, is_plausible};
 use crate::time::Timestamp;
 
-/// By how many shipments a shipment may be late and still be recognised.
-const WINDOW: u64 = 1024;
-const WORDS: usize = 16;
+/// The most lines that a shipper can have dropped when it is seen first.
+const AT_FIRST: u64 = 1 << 32;
 
 /// Receives shipments of many shippers: delivers each line once and counts missing lines.
 ///
-/// Shipments are numbered. A shipment that was received before is dropped. So is a shipment that
-/// comes after 1,024 later ones, because it may be a duplicate. A gap is noticed when a higher
-/// number comes, in a shipment or a [`DiscoveryQuestion`], and closed when the missing shipment
-/// turns up late. A restarted shipper is a new sender. Beyond the bounds, a shipper that was quiet
-/// for long is forgotten; its losses stay counted.
+/// Shipments are numbered. A duplicate is dropped, and so is a possible duplicate: a shipment of a gap given up for 1,024
+/// later gaps. A gap is noticed when a higher number comes, in a shipment or a [`DiscoveryQuestion`], and closed by the
+/// late shipment. Implausibly high numbers are ignored. A restarted shipper is a new sender. Beyond the bounds, a quiet
+/// shipper is forgotten; the losses stay counted.
 #[derive(Debug)]
 pub struct SenderTable {
     senders: IndexMap<SenderOrigin, SenderState>,
@@ -65,6 +64,8 @@ pub enum ShipmentOutcome {
     Duplicate,
     /// The shipment is too late to rule out a duplicate; its lines count as lost.
     Late,
+    /// Ignored: the numbers are implausibly far ahead.
+    TooFar,
 }
 
 /// Counters over all shippers. Lost, cut and dropped lines are counted from the first received
@@ -83,6 +84,8 @@ pub struct ShipmentCounts {
     pub duplicates: u64,
     /// Shipments that came too late to rule out a duplicate.
     pub late: u64,
+    /// Shipments and questions ignored for implausibly high numbers.
+    pub too_far: u64,
     /// Shipments missing now.
     pub lost_shipments: u64,
     /// Lines missing now, including lines that are incomplete.
@@ -97,10 +100,10 @@ pub struct ShipmentCounts {
 
 #[derive(Debug)]
 struct SenderState {
-    shipments: NumberRange,
-    lines: NumberRange,
-    /// A bit for each of the last shipments, at its number modulo [`WINDOW`]: set if received.
-    seen: [u64; WORDS],
+    shipments: ReceivedNumbers,
+    lines: LineRange,
+    /// When the last shipment came.
+    last: Timestamp,
     /// The shipper's own count of dropped lines.
     dropped: u64,
     cut: u32,
@@ -109,9 +112,9 @@ struct SenderState {
     active: bool,
 }
 
-/// Numbers `base..end`, of which `came` were received.
+/// Lines `base..end`, of which `came` were received.
 #[derive(Clone, Copy, Debug)]
-struct NumberRange {
+struct LineRange {
     base: u64,
     end: u64,
     came: u64,
@@ -145,23 +148,18 @@ impl SenderTable {
         now: Timestamp,
         mut deliver: impl FnMut(&[u8], Timestamp),
     ) -> ShipmentArrival {
-        let (index, first) = self.sender(shipment);
+        let (index, first) = self.sender(shipment, now);
         let sender = &mut self.senders[index];
-        sender.active = true;
-        sender.dropped = sender.dropped.max(shipment.dropped);
-        sender.cut = sender.cut.max(shipment.cut);
-        let outcome = sender.mark(shipment.number);
+        let outcome = sender.take(shipment, now);
         match outcome {
             ShipmentOutcome::New => {}
             ShipmentOutcome::Duplicate => self.counts.duplicates += 1,
             ShipmentOutcome::Late => self.counts.late += 1,
+            ShipmentOutcome::TooFar => self.counts.too_far += 1,
         }
         if outcome != ShipmentOutcome::New {
             return ShipmentArrival { outcome, first };
         }
-        let end = shipment.first_line.saturating_add(shipment.line_count().into());
-        sender.lines.reach(shipment.first_line, end);
-        sender.shipments.came += 1;
         let sent = sender.clock.arrived(shipment.number, shipment.sent, now);
         let mut ages = shipment.ages();
         let mut read = || ages.next().map_or(now, |age| SenderClock::read(sent, age, now));
@@ -184,11 +182,16 @@ impl SenderTable {
 
     /// Records how far a shipper has come, so that a loss of its last shipments is noticed. A
     /// question does not add a shipper: questions are cheap to forge.
-    pub fn asked(&mut self, question: &DiscoveryQuestion) {
+    pub fn asked(&mut self, question: &DiscoveryQuestion, now: Timestamp) {
         if let Some(sender) = self.senders.get_mut(&question.origin) {
-            sender.active = true;
-            sender.advance(question.shipments);
-            sender.lines.end = sender.lines.end.max(question.lines);
+            if sender.is_plausible(question.lines, now)
+                && sender.shipments.announce(question.shipments, now)
+            {
+                sender.active = true;
+                sender.lines.end = sender.lines.end.max(question.lines);
+            } else {
+                self.counts.too_far += 1;
+            }
         }
     }
 
@@ -201,6 +204,12 @@ impl SenderTable {
             counts.add(sender);
         }
         counts
+    }
+
+    /// The number of shippers forgotten because there were too many.
+    #[must_use]
+    pub fn forgotten(&self) -> u64 {
+        self.counts.forgotten
     }
 
     /// The number of shippers remembered.
@@ -216,7 +225,7 @@ impl SenderTable {
     }
 
     /// Finds or adds the sender of a shipment; returns its index and whether it is new.
-    fn sender(&mut self, shipment: &Shipment<'_>) -> (usize, bool) {
+    fn sender(&mut self, shipment: &Shipment<'_>, now: Timestamp) -> (usize, bool) {
         if let Some(index) = self.senders.get_index_of(&shipment.origin) {
             return (index, false);
         }
@@ -224,7 +233,8 @@ impl SenderTable {
             self.forget_one();
         }
         self.counts.senders += 1;
-        let (index, _) = self.senders.insert_full(shipment.origin, SenderState::new(shipment));
+        let state = SenderState::new(shipment, now);
+        let (index, _) = self.senders.insert_full(shipment.origin, state);
         (index, true)
     }
 
@@ -257,55 +267,47 @@ impl ShipmentCounts {
 }
 
 impl SenderState {
-    fn new(shipment: &Shipment<'_>) -> Self {
+    fn new(shipment: &Shipment<'_>, now: Timestamp) -> Self {
         Self {
-            shipments: NumberRange::at(shipment.number),
-            lines: NumberRange::at(shipment.first_line),
-            seen: [0; WORDS],
-            dropped: 0,
+            shipments: ReceivedNumbers::new(shipment.number, now),
+            lines: LineRange::at(shipment.first_line),
+            last: now,
+            dropped: if shipment.dropped <= AT_FIRST { shipment.dropped } else { 0 },
             cut: 0,
             clock: SenderClock::new(),
             active: true,
         }
     }
 
-    /// Marks shipment `number` as received.
-    fn mark(&mut self, number: u64) -> ShipmentOutcome {
-        if number >= self.shipments.end {
-            self.advance(number.saturating_add(1));
-        } else if self.shipments.end - number > WINDOW {
-            return ShipmentOutcome::Late;
+    /// Takes the numbers of a shipment. Returns whether to deliver it.
+    fn take(&mut self, shipment: &Shipment<'_>, now: Timestamp) -> ShipmentOutcome {
+        if !self.is_plausible(shipment.first_line, now) {
+            return ShipmentOutcome::TooFar;
         }
-        let (word, bit) = slot(number);
-        if self.seen[word] & bit != 0 {
-            return ShipmentOutcome::Duplicate;
+        let end = shipment.number.saturating_add(1);
+        match self.shipments.take(shipment.number, end, now) {
+            NumberPlace::Next(_) | NumberPlace::Gap | NumberPlace::Before(_) => {}
+            NumberPlace::Known => return ShipmentOutcome::Duplicate,
+            NumberPlace::Forgotten => return ShipmentOutcome::Late,
+            NumberPlace::TooFar => return ShipmentOutcome::TooFar,
         }
-        self.seen[word] |= bit;
-        self.shipments.base = self.shipments.base.min(number);
+        let end = shipment.first_line.saturating_add(shipment.line_count().into());
+        self.lines.reach(shipment.first_line, end);
+        if is_plausible(self.dropped, shipment.dropped, self.last, now) {
+            self.dropped = self.dropped.max(shipment.dropped);
+        }
+        self.cut = self.cut.max(shipment.cut);
+        (self.last, self.active) = (now, true);
         ShipmentOutcome::New
     }
 
-    /// Advances the window so that it ends at `end`.
-    fn advance(&mut self, end: u64) {
-        let Some(steps) = end.checked_sub(self.shipments.end) else { return };
-        if steps >= WINDOW {
-            self.seen = [0; WORDS];
-        } else {
-            for number in self.shipments.end..end {
-                let (word, bit) = slot(number);
-                self.seen[word] &= !bit;
-            }
-        }
-        self.shipments.end = end;
+    /// Whether a shipper may be at this line `now`.
+    fn is_plausible(&self, line: u64, now: Timestamp) -> bool {
+        is_plausible(self.lines.end, line, self.last, now)
     }
 }
 
-fn slot(number: u64) -> (usize, u64) {
-    let index = usize::try_from(number % WINDOW).expect("below 1,024");
-    (index / 64, 1 << (index % 64))
-}
-
-impl NumberRange {
+impl LineRange {
     const fn at(number: u64) -> Self {
         Self { base: number, end: number, came: 0 }
     }
@@ -369,17 +371,46 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_known_and_one_beyond_the_window_stays() {
-        let sent = shipments(ORIGIN, 2000);
+    fn what_is_sent_again_after_an_outage_is_taken_however_many_came_after_it() {
+        let sent = shipments(ORIGIN, 5_000);
         let mut senders = SenderTable::new(SenderLimits::default());
         assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
-        assert_eq!(receive(&mut senders, &sent[1999]).0, ShipmentOutcome::New);
-        assert_eq!(senders.counts().lost_shipments, 1998);
-        assert_eq!(senders.counts().lost_lines, 2 * 1998);
-        assert_eq!(receive(&mut senders, &sent[976]).0, ShipmentOutcome::New, "just inside");
-        assert_eq!(receive(&mut senders, &sent[975]).0, ShipmentOutcome::Late, "just outside");
-        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::Late);
-        assert_eq!(senders.counts().lost_shipments, 1997);
+        // All but the first and the last are lost, and a question tells of them.
+        let question =
+            DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 5_000, lines: 10_000 };
+        senders.asked(&question, Timestamp::default());
+        assert_eq!(senders.counts().lost_shipments, 4_999);
+        assert_eq!(receive(&mut senders, &sent[4_999]).0, ShipmentOutcome::New);
+        for (number, datagram) in sent.iter().enumerate() {
+            let is_new = !matches!(number, 0 | 4_999);
+            let outcome = receive(&mut senders, datagram).0;
+            assert_eq!(outcome == ShipmentOutcome::New, is_new, "shipment {number}: {outcome:?}");
+        }
+        let counts = senders.counts();
+        assert_eq!((counts.lost_shipments, counts.lost_lines, counts.lines), (0, 0, 10_000));
+    }
+
+    #[test]
+    fn one_forged_number_mutes_no_shipper_and_is_no_loss() {
+        let sent = shipments(ORIGIN, 10);
+        let mut senders = SenderTable::new(SenderLimits::default());
+        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
+        let far = u64::MAX / 2;
+        let mut forged = sent[1].clone();
+        for (shipment, line, dropped) in [(far, 2, 0), (1, far, 0), (far, far, far)] {
+            for (at, value) in [(24, shipment), (32, line), (48, dropped)] {
+                forged[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            }
+            assert_eq!(receive(&mut senders, &forged), (ShipmentOutcome::TooFar, 0));
+            let (shipments, lines) = (shipment, line);
+            let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments, lines };
+            senders.asked(&question, Timestamp::default());
+        }
+        for datagram in &sent[1..] {
+            assert_eq!(receive(&mut senders, datagram), (ShipmentOutcome::New, 2));
+        }
+        let counts = senders.counts();
+        assert_eq!((counts.lost_lines, counts.dropped, counts.too_far), (0, 0, 6));
     }
 
     #[test]
@@ -388,7 +419,7 @@ mod tests {
         let mut senders = SenderTable::new(SenderLimits::default());
         assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
         let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 3, lines: 6 };
-        senders.asked(&question);
+        senders.asked(&question, Timestamp::default());
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (2, 4));
         assert_eq!(receive(&mut senders, &sent[2]).0, ShipmentOutcome::New);
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (1, 2));

@@ -261,7 +261,7 @@ pub(crate) fn datagram(bytes: &[u8]) {
 
 /// Packets are written as they were read, delivered once, and accepted by the join.
 fn packed(packet: &Packet<'_>) {
-    let (mut origins, mut balancers) = (Origins::new(), BalancerHashes::default());
+    let (mut origins, mut balancers) = (Origins::new(256), BalancerHashes::default());
     let now = Timestamp::from_micros(1 << 50);
     let dating = origins.receive(packet, now).expect("it is the first");
     assert!(packet.count() == 0 || origins.receive(packet, now).is_none(), "given out once");

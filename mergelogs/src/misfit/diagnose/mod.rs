@@ -37,7 +37,7 @@ impl ServerCounts {
         self.lines.saturating_sub(self.direct).saturating_sub(self.not_understood)
     }
 
-    /// The share of lines that found a client, of those that could.
+    /// The share of lines with a client, among the lines that could have any.
     #[expect(clippy::cast_precision_loss, reason = "a share need not be exact")]
     fn found_share(self) -> f64 {
         self.found as f64 / self.asked().max(1) as f64

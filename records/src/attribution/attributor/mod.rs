@@ -10,7 +10,7 @@ use super::decide::{self, DecisionBuffers};
 use super::learnt::Learnt;
 use super::learnt::loss::MILLION;
 use super::learnt::server::LearntServer;
-use super::line::{FingerprintCuts, HeldLine, LoggedLine, OrderPlace, ServerIndex};
+use super::line::{BalancerId, FingerprintCuts, HeldLine, LoggedLine, OrderPlace, ServerIndex};
 use super::memory::{Memory, ServerMemory};
 use super::queue::{LineQueue, LineState, QueuedLine};
 use super::record::MappingEvent;
@@ -139,9 +139,17 @@ impl<T> Attributor<T> {
     }
 
     /// Counts records of a balancer that arrived together, and records found missing before them by
-    /// number. A negative number means late arrivals.
-    pub fn came(&mut self, now: Timestamp, records: u32, missing: i64) {
-        self.learnt.losses.count(now, records, missing);
+    /// number. A negative number means late arrivals. Losses make lines doubtful of the servers with
+    /// records of this balancer.
+    pub fn came(&mut self, balancer: BalancerId, now: Timestamp, records: u32, missing: i64) {
+        self.learnt.losses.count(balancer, now, records, missing);
+    }
+
+    /// Notes a record of a request of `server`, by a balancer with numbered records.
+    pub fn recorded_by(&mut self, server: ServerIndex, balancer: BalancerId) {
+        if let Some(server) = self.learnt.servers.get_mut(server.0 as usize) {
+            server.recorders.add(balancer);
+        }
     }
 
     /// Returns whether a mapping has the request of the line.
@@ -281,9 +289,12 @@ impl<T> Attributor<T> {
         if verdict.certainty != Certainty::Certain || is_keyed {
             return;
         }
-        let lost = self.learnt.losses.rate(self.memory.now.max(line.time));
-        let server = self.learnt.servers.get(line.server as usize).filter(|_| lost > 0);
-        let Some(server) = server else { return };
+        let Learnt { servers, losses, .. } = &mut self.learnt;
+        let Some(server) = servers.get(line.server as usize) else { return };
+        let lost = losses.rate(&server.recorders, self.memory.now.max(line.time));
+        if lost == 0 {
+            return;
+        }
         let wrong = lost.saturating_mul(server.crowded()) / MILLION;
         if wrong <= costs::LOSS_TOLERATED {
             return;

@@ -113,7 +113,7 @@ impl DecisionWindow {
         self.has_more = self.lines.len() < memory.mappings.group(group).lines as usize;
     }
 
-    /// Takes those mappings into the window that the first line most likely has, of those that came before it.
+    /// Takes the likeliest mappings of the first line into the window, of the earlier ones.
     fn take_older(
         &mut self,
         memory: &Memory,

@@ -33,7 +33,7 @@ struct MatchingLine {
 struct MatchingMapping {
     /// The weight of the mapping without any of the lines.
     left: f64,
-    /// That and the weights of its pairs, as far as they are added up.
+    /// Likewise with the weights of the line's pairs, as far as added up.
     sum: f64,
     /// The factor that makes its shares add up to one.
     factor: f64,

@@ -20,7 +20,7 @@ use crate::attribution::queue::{LineQueue, LineState};
 use crate::attribution::verdict::{Certainty, LineVerdict};
 use crate::time::{Resolution, Timestamp};
 
-/// Whether a line is decided together with those of other groups of its server.
+/// Whether a line is decided together with other groups of the server.
 pub(super) fn is_used(memory: &Memory, learnt: &Learnt, line: &HeldLine, group: GroupSlot) -> bool {
     let server = &learnt.servers[line.server as usize];
     server.is_lossy() && line.resolution == Resolution::Second && {

@@ -5,7 +5,7 @@ use crate::attribution::learnt::places::RecentMedian;
 use crate::attribution::line::OrderPlace;
 use crate::time::Timestamp;
 
-/// Seconds that are counted by themselves: records come that much before their lines at most.
+/// Seconds counted by themselves: the longest time from a record to a line.
 const SECONDS: usize = 32;
 #[expect(clippy::cast_possible_wrap, reason = "a small number")]
 const SPAN: i64 = SECONDS as i64;

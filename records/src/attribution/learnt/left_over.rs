@@ -65,7 +65,7 @@ impl LeftOverCounts {
         learnt.max(at_least)
     }
 
-    /// Returns the cost of such a line, beside that of one that has a mapping.
+    /// Returns the extra cost of such a line, compared with a line with a mapping.
     pub(crate) fn alone_in_order_cost(&self, at_least: f64) -> i64 {
         let share = self.alone_in_order(at_least);
         cost_of(share / (1.0 - share).max(costs::ALONE_LEAST)).max(0)

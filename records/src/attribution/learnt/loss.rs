@@ -4,14 +4,70 @@
 //! That takes two coincidences: a lost record, and another equal request. Both are counted; where
 //! both together are too rare to matter, certain lines stay certain.
 
+use indexmap::IndexMap;
+
 use crate::attribution::costs;
+use crate::attribution::line::BalancerId;
 use crate::time::Timestamp;
 
 /// Shares are parts in a million.
 pub(crate) const MILLION: u64 = 1_000_000;
 
+/// The most balancers with known losses, in all and of a server; each run counts.
+const BALANCERS: usize = 4_096;
+const RECORDERS: usize = 256;
+
+/// Recently lost records of each balancer.
+pub(crate) struct BalancerLosses {
+    balancers: IndexMap<BalancerId, RecordLosses>,
+    /// Until then a rate may be above zero.
+    until: Timestamp,
+}
+
+impl BalancerLosses {
+    pub(crate) fn new() -> Self {
+        Self { balancers: IndexMap::new(), until: Timestamp::MIN }
+    }
+
+    /// Counts records of a balancer as [`RecordLosses::count`] does.
+    pub(crate) fn count(&mut self, balancer: BalancerId, now: Timestamp, came: u32, missing: i64) {
+        if self.balancers.len() >= BALANCERS && !self.balancers.contains_key(&balancer) {
+            self.balancers.shift_remove_index(0);
+        }
+        self.balancers.entry(balancer).or_insert_with(RecordLosses::new).count(now, came, missing);
+        if missing > 0 {
+            self.until = self.until.max(now.offset_by(costs::LOSS_REMEMBERED));
+        }
+    }
+
+    /// Returns the share of lost records in parts per million, of the worst of these balancers.
+    pub(crate) fn rate(&mut self, recorders: &Recorders, now: Timestamp) -> u64 {
+        if now > self.until {
+            return 0;
+        }
+        let mut rate = |balancer| self.balancers.get_mut(balancer).map(|losses| losses.rate(now));
+        recorders.0.iter().filter_map(&mut rate).max().unwrap_or(0)
+    }
+}
+
+/// The balancers that recorded requests of one server, newest last.
+#[derive(Debug, Default)]
+pub(crate) struct Recorders(Vec<BalancerId>);
+
+impl Recorders {
+    pub(crate) fn add(&mut self, balancer: BalancerId) {
+        if self.0.last() == Some(&balancer) || self.0.contains(&balancer) {
+            return;
+        }
+        if self.0.len() >= RECORDERS {
+            self.0.remove(0);
+        }
+        self.0.push(balancer);
+    }
+}
+
 /// Records lost recently.
-pub(crate) struct RecordLosses {
+struct RecordLosses {
     /// The latest interval first.
     intervals: [LossInterval; costs::LOSS_INTERVALS],
     /// Start of the latest interval.
@@ -27,7 +83,7 @@ struct LossInterval {
 }
 
 impl RecordLosses {
-    pub(crate) const fn new() -> Self {
+    const fn new() -> Self {
         Self {
             intervals: [LossInterval { came: 0, lost: 0 }; costs::LOSS_INTERVALS],
             since: Timestamp::MIN,
@@ -37,7 +93,7 @@ impl RecordLosses {
 
     /// Counts received records, and records found missing before them; a negative number means late
     /// arrivals.
-    pub(crate) fn count(&mut self, now: Timestamp, came: u32, missing: i64) {
+    fn count(&mut self, now: Timestamp, came: u32, missing: i64) {
         self.pass(now);
         self.intervals[0].came += u64::from(came);
         let mut found = missing.min(0).unsigned_abs();
@@ -52,7 +108,7 @@ impl RecordLosses {
     }
 
     /// Returns the share of lost records, in parts per million.
-    pub(crate) fn rate(&mut self, now: Timestamp) -> u64 {
+    fn rate(&mut self, now: Timestamp) -> u64 {
         if self.rate > 0 {
             self.pass(now);
         }
@@ -106,5 +162,22 @@ mod tests {
         losses.count(Timestamp::MIN, 3, i64::MIN);
         losses.count(Timestamp::MAX, 3, i64::MAX);
         assert!(losses.rate(Timestamp::MAX) > 999_000);
+    }
+
+    #[test]
+    fn what_one_balancer_loses_does_not_concern_the_servers_of_another() {
+        let at = Timestamp::from_seconds;
+        let mut losses = BalancerLosses::new();
+        let [mut shop, mut blog, unknown] = [const { Recorders(Vec::new()) }; 3];
+        shop.add(BalancerId(1));
+        blog.add(BalancerId(2));
+        losses.count(BalancerId(1), at(100), 98, 2);
+        losses.count(BalancerId(2), at(100), 100, 0);
+        let rates = [&shop, &blog, &unknown].map(|recorders| losses.rate(recorders, at(101)));
+        assert_eq!(rates, [20_000, 0, 0]);
+        // A server that both record for.
+        blog.add(BalancerId(1));
+        assert_eq!(losses.rate(&blog, at(101)), 20_000);
+        assert_eq!(losses.rate(&blog, at(400)), 0);
     }
 }

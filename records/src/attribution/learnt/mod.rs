@@ -47,7 +47,7 @@ pub(crate) mod steps;
 pub(crate) mod tls;
 pub(crate) mod user_agents;
 
-use self::loss::RecordLosses;
+use self::loss::BalancerLosses;
 use self::server::LearntServer;
 use self::user_agents::UserAgentProfiles;
 use super::costs;
@@ -57,7 +57,7 @@ pub(crate) struct Learnt {
     /// By [`ServerIndex`](super::ServerIndex).
     pub(crate) servers: Vec<LearntServer>,
     pub(crate) profiles: UserAgentProfiles,
-    pub(crate) losses: RecordLosses,
+    pub(crate) losses: BalancerLosses,
 }
 
 impl Learnt {
@@ -65,7 +65,7 @@ impl Learnt {
         Self {
             servers: Vec::new(),
             profiles: UserAgentProfiles::new(),
-            losses: RecordLosses::new(),
+            losses: BalancerLosses::new(),
         }
     }
 }

@@ -10,6 +10,7 @@ use super::flows::FlowCounts;
 use super::hosts::ServerHosts;
 use super::left_over::LeftOverCounts;
 use super::logged_end::LoggedEnd;
+use super::loss::Recorders;
 use super::named_balancers::NamedBalancers;
 use super::orphans::OrphanClasses;
 use super::places::PlaceOrder;
@@ -50,6 +51,8 @@ pub(crate) struct LearntServer {
     pub(crate) ports: PortEvidence,
     pub(crate) request_ids: RequestIdEvidence,
     pub(crate) orphans: OrphanClasses,
+    /// The balancers whose losses concern this server.
+    pub(crate) recorders: Recorders,
     pub(crate) hosts: ServerHosts,
     /// What is learnt about TLS exchanges, once a line was compared with any.
     pub(crate) tls: Option<Box<LearntTls>>,
@@ -98,6 +101,7 @@ impl LearntServer {
             ports: PortEvidence::new(),
             request_ids: RequestIdEvidence::default(),
             orphans: OrphanClasses::default(),
+            recorders: Recorders::default(),
             hosts: ServerHosts::default(),
             tls: None,
             left_over: LeftOverCounts::new(),

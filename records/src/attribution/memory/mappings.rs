@@ -167,7 +167,7 @@ pub(crate) struct MappingTable {
     slab: Slab<WaitingMapping>,
     /// All mappings in the order of arrival, and some that were removed.
     order: VecDeque<MappingArrival>,
-    /// Mappings that are kept although they are older than the others, and some that were removed.
+    /// Mappings kept beyond their time, and some removed ones.
     kept: VecDeque<MappingArrival>,
     /// Counts the mappings ever added, wrapping.
     generations: u32,
@@ -465,7 +465,7 @@ impl MappingTable {
         None
     }
 
-    /// Keeps the mapping that arrived first although it is older than the others.
+    /// Keeps the oldest mapping beyond its time.
     pub(crate) fn keep_oldest(&mut self) {
         self.kept.extend(self.order.pop_front());
     }

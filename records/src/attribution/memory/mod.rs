@@ -262,7 +262,7 @@ impl Memory {
         is_it && !facts.ended && known.is_open() && known.asked == nth
     }
 
-    /// Forgets a mapping: one that is kept beyond its time, or else the oldest.
+    /// Forgets a mapping kept beyond its time, or else the oldest.
     #[cold]
     fn evict(&mut self) {
         if let Some(mapping) = self.mappings.next_kept().or_else(|| self.mappings.oldest()) {

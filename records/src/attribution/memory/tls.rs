@@ -54,7 +54,7 @@ impl TlsSlotKey {
     }
 }
 
-/// The TLS exchanges of one server, and the last lines that were beside them.
+/// The TLS exchanges of one server, and the last lines beside.
 #[derive(Default)]
 pub(crate) struct TlsExchanges {
     all: VecDeque<TlsExchange>,
