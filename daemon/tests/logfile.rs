@@ -1,6 +1,7 @@
 //! Log files on real disks and on `/dev/full`.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
 use std::time::{Duration, Instant};
 
 use pen_daemon::logfile::{Buffering, LogFile};
@@ -113,4 +114,24 @@ fn a_line_that_a_crash_cut_short_is_ended() {
     log.buffer().extend_from_slice(b"next\n");
     log.finish(Instant::now());
     assert_eq!(fs::read_to_string(&path).unwrap(), "whole\npar\nnext\n");
+}
+
+#[test]
+fn a_log_is_not_for_everybody_and_not_written_through_the_link_of_another_user() {
+    let folder = TempFolder::new();
+    let path = folder.join("log");
+    drop(LogFile::open(&path, Buffering::Lines, BOUND).unwrap());
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o137, 0);
+    let [own, other] = ["own", "other"].map(|name| folder.join(name));
+    symlink("log", &own).unwrap();
+    let mut log = LogFile::open(&own, Buffering::Lines, BOUND).unwrap();
+    log.buffer().extend_from_slice(b"one\n");
+    log.settle(Instant::now());
+    assert_eq!(fs::read(&path).unwrap(), b"one\n");
+    symlink("own", &other).unwrap();
+    // Only root can give a link away.
+    if lchown(&other, Some(12_345), None).is_ok() {
+        let error = LogFile::open(&other, Buffering::Lines, BOUND).unwrap_err();
+        assert!(error.to_string().contains("another user (12345)"), "{error}");
+    }
 }

@@ -7,14 +7,18 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOp
 use std::path::Path;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::geteuid;
 use tracing::warn;
 
 /// What a pipe takes without blocking once poll(2) reports it writable: one page, which is `PIPE_BUF`.
 const PIECE: usize = 4096;
 /// Pipe capacity to request, so that the reader is woken less often.
 const PIPE: i32 = 1 << 20;
+/// The most symbolic links from a path to its file.
+const LINKS: u32 = 40;
 
 #[derive(Debug)]
 pub(super) struct Outlet {
@@ -29,13 +33,10 @@ impl Outlet {
         let is_pipe = path.metadata().is_ok_and(|meta| meta.file_type().is_fifo());
         let mut options = OpenOptions::new();
         // A named pipe is opened for reading too: then opening does not wait for a reader, and the pipe survives one.
-        let file = if is_pipe {
-            options.read(true).write(true)
-        } else {
-            options.append(true).create(true)
-        }
-        .custom_flags(OFlag::O_NOCTTY.bits())
-        .open(path)?;
+        if is_pipe { options.read(true).write(true) } else { options.append(true).create(true) }
+            .mode(0o640)
+            .custom_flags((OFlag::O_NOCTTY | OFlag::O_NOFOLLOW).bits());
+        let file = open_own(&options, path)?;
         let outlet = Self::new(file);
         outlet.end_last_line(path);
         Ok(outlet)
@@ -96,6 +97,28 @@ impl Outlet {
             let _ = (&self.file).write_all(b"\n");
         }
     }
+}
+
+/// Opens a file, through a symbolic link only if root or this user made it: another user could have it lead anywhere.
+/// `options` do not follow links by themselves.
+fn open_own(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS {
+        match options.open(&path) {
+            Err(error) if error.raw_os_error() == Some(Errno::ELOOP as i32) => {}
+            opened => return opened,
+        }
+        let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW;
+        let link = OpenOptions::new().read(true).custom_flags(flags.bits()).open(&path)?;
+        let owner = link.metadata()?.uid();
+        if owner != 0 && owner != geteuid().as_raw() {
+            let text = format!("{} is a symbolic link of another user ({owner})", path.display());
+            return Err(io::Error::new(ErrorKind::PermissionDenied, text));
+        }
+        let target = readlinkat(&link, "")?;
+        path = path.parent().unwrap_or_else(|| Path::new("/")).join(target);
+    }
+    Err(Errno::ELOOP.into())
 }
 
 fn fs_file(kind: &std::fs::FileType) -> bool {
