@@ -31,8 +31,8 @@ const ASK_REFUSED: Duration = Duration::from_millis(500);
 /// First and longest pause between questions to a classic collector, which logs a complaint about each; doubled each time.
 const ASK_CLASSIC: Duration = Duration::from_secs(10);
 const ASK_CLASSIC_LAST: Duration = Duration::from_secs(60);
-/// A reply is late after this time.
-const LATE: Duration = Duration::from_millis(250);
+/// A reply is late after this time. A collector replies once the lines before are in its log, so after its `--wait`.
+const LATE: Duration = Duration::from_millis(600);
 /// Silence after which a collector of this package counts as away.
 const AWAY: Duration = Duration::from_secs(10);
 /// Pause after which an idle collector is asked whether it is still there.
@@ -397,8 +397,8 @@ mod tests {
         link.asked(2, now);
         link.sent(1000, now);
         assert_eq!(link.tick(now), LinkAction::Nothing, "one question at a time");
-        assert_eq!(link.tick(after(now, 250)), LinkAction::Ask, "asked again when late");
-        link.asked(link.nonce(3), after(now, 250));
+        assert_eq!(link.tick(after(now, 600)), LinkAction::Ask, "asked again when late");
+        link.asked(link.nonce(3), after(now, 600));
         assert_eq!(link.answered(&answer(2, 10_000), now), ReplyOutcome::Confirmed(5000));
     }
 

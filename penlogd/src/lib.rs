@@ -15,6 +15,7 @@ pub mod collector;
 pub mod embedded;
 mod first_lines;
 mod fit;
+mod held_answers;
 pub mod lookup;
 mod misfits;
 mod pieces;

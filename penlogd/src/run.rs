@@ -11,6 +11,7 @@ use pen_daemon::error::{ActionError, Doing as _, of_listening};
 use pen_daemon::logfile::{Buffering, LogFile};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
+use pen_records::shipment::DiscoveryQuestion;
 use pen_records::time::Timestamp;
 use tokio::io::Interest;
 use tokio::net::UdpSocket;
@@ -18,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::cli::{CollectorConfig, ReportFormat};
 use crate::collector::{ArrivalTime, Collector};
+use crate::held_answers::{HeldAnswer, HeldAnswers};
 use crate::report::CollectorReport;
 use crate::socket::{BATCH, DatagramBatch, ListenTarget, UdpListener};
 
@@ -176,6 +178,7 @@ pub(crate) struct CollectorLoop {
     looked: Option<Timestamp>,
     log: LogFile,
     explain: Option<LogFile>,
+    answers: HeldAnswers,
     style: ReportFormat,
 }
 
@@ -208,6 +211,7 @@ impl CollectorLoop {
             listeners,
             log,
             explain,
+            answers: HeldAnswers::default(),
             style,
         })
     }
@@ -291,10 +295,15 @@ impl CollectorLoop {
     fn receive_batch(&mut self, index: usize) -> usize {
         let now = self.clock.timestamp(Instant::now());
         let arrived = ArrivalTime { after: self.looked.unwrap_or(now), by: now };
-        let (collector, batch) = (&mut self.collector, &mut self.batch);
-        let result = batch.receive(&mut self.listeners[index], |listener, from, datagram| {
-            if let Some(answer) = collector.receive(from, datagram, arrived) {
-                listener.answer(from, &answer);
+        let Self { collector, batch, answers, .. } = self;
+        let since = Instant::now();
+        let result = batch.receive(&mut self.listeners[index], |to, datagram| {
+            if let Some(answer) = collector.receive(to, datagram, arrived) {
+                // One that has sent nothing asks who is there.
+                let is_first =
+                    matches!(DiscoveryQuestion::parse(datagram), Ok(it) if it.shipments == 0);
+                let lines = if is_first { 0 } else { collector.lines().0 };
+                answers.hold(HeldAnswer { listener: index, to, answer }, lines, since);
             }
         });
         match result {
@@ -318,6 +327,19 @@ impl CollectorLoop {
         if let Some(explain) = &mut self.explain {
             explain.settle(now);
         }
+        self.answer(now);
+    }
+
+    /// Answers shippers whose lines have been written.
+    fn answer(&mut self, now: Instant) {
+        let (written, dropped) = self.log.settled();
+        let (_, repeated) = self.collector.lines();
+        let is_writable = !self.log.is_failing();
+        while let Some(held) = self.answers.next(written + dropped + repeated, is_writable, now) {
+            if let Some(listener) = self.listeners.get(held.listener) {
+                listener.answer(held.to, &held.answer);
+            }
+        }
     }
 
     fn say_remarks(&mut self) {
@@ -337,7 +359,8 @@ impl CollectorLoop {
     fn next_due(&self) -> Option<Instant> {
         let decide = self.collector.next_due().map(|due| self.clock.instant(due));
         let explain = self.explain.as_ref().and_then(LogFile::next_due);
-        [decide, self.log.next_due(), explain].into_iter().flatten().min()
+        let times = [decide, self.log.next_due(), explain, self.answers.next_due()];
+        times.into_iter().flatten().min()
     }
 
     fn current_report(&mut self) -> CollectorReport {
@@ -371,6 +394,7 @@ impl CollectorLoop {
         self.collector.finish(self.clock.timestamp(now), self.log.buffer(), explain);
         self.say_remarks();
         self.log.finish(now);
+        self.answer(now);
         if let Some(explain) = &mut self.explain {
             explain.finish(now);
         }

@@ -184,7 +184,7 @@ impl DatagramBatch {
     pub fn receive(
         &mut self,
         listener: &mut UdpListener,
-        take: impl FnMut(&UdpListener, SocketAddr, &[u8]),
+        take: impl FnMut(SocketAddr, &[u8]),
     ) -> io::Result<usize> {
         if listener.addr.is_ipv6() {
             receive(&mut self.v6, &mut self.memory, listener, sender_v6, take)
@@ -199,7 +199,7 @@ fn receive<S: SockaddrLike + Copy>(
     memory: &mut [u8],
     listener: &mut UdpListener,
     sender: impl Fn(S) -> SocketAddr,
-    mut take: impl FnMut(&UdpListener, SocketAddr, &[u8]),
+    mut take: impl FnMut(SocketAddr, &[u8]),
 ) -> io::Result<usize> {
     let mut places = memory.chunks_exact_mut(STRIDE);
     let mut rooms: [[IoSliceMut<'_>; 1]; BATCH] =
@@ -225,7 +225,7 @@ fn receive<S: SockaddrLike + Copy>(
     }
     for (head, place) in heads.iter().take(count).zip(memory.chunks_exact(STRIDE)) {
         let Some((from, len)) = head else { continue };
-        take(listener, *from, place.get(..*len).unwrap_or_default());
+        take(*from, place.get(..*len).unwrap_or_default());
     }
     Ok(count)
 }
@@ -261,7 +261,7 @@ mod tests {
             sender.send_to(&[number], listener.addr()).unwrap();
         }
         let (mut batch, mut got) = (DatagramBatch::default(), Vec::new());
-        while let Ok(count) = batch.receive(&mut listener, |_, from, datagram| {
+        while let Ok(count) = batch.receive(&mut listener, |from, datagram| {
             assert_eq!(from, sender.local_addr().unwrap());
             got.extend_from_slice(datagram);
         }) {
@@ -280,7 +280,7 @@ mod tests {
             for _ in 0..100 {
                 sender.send_to(&[b'x'; 500], listener.addr()).unwrap();
             }
-            while let Ok(count) = batch.receive(listener, |_, _, _| {}) {
+            while let Ok(count) = batch.receive(listener, |_, _| {}) {
                 got += count as u64;
             }
         }

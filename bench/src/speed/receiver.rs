@@ -20,7 +20,7 @@ pub(super) fn receive(arguments: &[OsString]) -> Result<(), ActionError> {
         .doing(format_args!("listen at port {port}"))?;
     let mut batch = DatagramBatch::default();
     loop {
-        match batch.receive(&mut listener, |_, _, _| {}) {
+        match batch.receive(&mut listener, |_, _| {}) {
             Ok(BATCH) => {}
             _ => thread::park_timeout(GATHER),
         }

@@ -138,6 +138,12 @@ impl LogFile {
         self.closed
     }
 
+    /// Returns whether writing has failed, and not succeeded since.
+    #[must_use]
+    pub fn is_failing(&self) -> bool {
+        self.failing
+    }
+
     /// Returns the current trouble, if any.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {

@@ -219,6 +219,12 @@ impl Collector {
         join.into_iter().chain([pieces.next_due(), misfits.next_due()]).flatten().min()
     }
 
+    /// Returns the number of lines received, and how many of these are not to be written because they are repeated.
+    #[must_use]
+    pub fn lines(&self) -> (u64, u64) {
+        (self.intake.received.lines, self.intake.received.repeated)
+    }
+
     /// Returns the counters so far.
     #[must_use]
     pub fn report(&self) -> CollectorReport {

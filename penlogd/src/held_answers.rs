@@ -1,0 +1,90 @@
+//! Answers to shippers, held until the lines before their questions are in the log.
+//!
+//! An answer confirms what came before: the shipper forgets these lines. Were it given at once, a collector that is
+//! killed would lose lines that wait to be decided or written.
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use pen_records::shipment::DiscoveryAnswer;
+
+/// Longest time to hold an answer while the log can be written. Lines that wait longer (`--wait`) do not slow shippers
+/// down.
+const HELD: Duration = Duration::from_secs(1);
+/// The most answers held. Shippers repeat their questions.
+const MOST: usize = 1 << 16;
+
+/// An answer, and where to send it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HeldAnswer {
+    /// Place of the listener that got the question.
+    pub(crate) listener: usize,
+    pub(crate) to: SocketAddr,
+    pub(crate) answer: DiscoveryAnswer,
+}
+
+/// Held answers, in the order of their questions.
+#[derive(Debug, Default)]
+pub(crate) struct HeldAnswers {
+    /// With the lines received before the question, and the time of the question.
+    answers: VecDeque<(HeldAnswer, u64, Instant)>,
+    /// Their shippers and nonces.
+    known: HashSet<(SocketAddr, u64)>,
+}
+
+impl HeldAnswers {
+    /// Holds an answer to a question that came after `lines` lines. A repeated question is answered once.
+    pub(crate) fn hold(&mut self, answer: HeldAnswer, lines: u64, now: Instant) {
+        if self.answers.len() < MOST && self.known.insert((answer.to, answer.answer.nonce)) {
+            self.answers.push_back((answer, lines, now));
+        }
+    }
+
+    /// Returns the next answer that is due, if `out` lines have left the collector and the log can be written or not.
+    pub(crate) fn next(&mut self, out: u64, is_writable: bool, now: Instant) -> Option<HeldAnswer> {
+        let &(answer, lines, since) = self.answers.front()?;
+        let is_due = lines <= out || (is_writable && now >= since + HELD);
+        is_due.then(|| {
+            self.answers.pop_front();
+            self.known.remove(&(answer.to, answer.answer.nonce));
+            answer
+        })
+    }
+
+    /// Returns when to look again although nothing came.
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.answers.front().map(|(_, _, since)| *since + HELD)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(nonce: u64) -> HeldAnswer {
+        let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1 };
+        HeldAnswer { listener: 0, to: ([127, 0, 0, 1], 1).into(), answer }
+    }
+
+    #[test]
+    fn an_answer_waits_for_the_lines_before_its_question() {
+        let (mut held, now) = (HeldAnswers::default(), Instant::now());
+        held.hold(answer(1), 10, now);
+        held.hold(answer(1), 12, now);
+        held.hold(answer(2), 20, now);
+        assert_eq!(held.next(9, true, now), None);
+        assert_eq!(held.next(10, true, now), Some(answer(1)));
+        assert_eq!(held.next(19, true, now), None, "the question was repeated, the answer is not");
+        assert_eq!(held.next(19, true, now + HELD), Some(answer(2)));
+        assert_eq!(held.next_due(), None);
+    }
+
+    #[test]
+    fn while_the_log_cannot_be_written_nothing_is_confirmed() {
+        let (mut held, now) = (HeldAnswers::default(), Instant::now());
+        held.hold(answer(1), 10, now);
+        assert_eq!(held.next(9, false, now + 100 * HELD), None);
+        assert_eq!(held.next(10, false, now), Some(answer(1)));
+    }
+}
