@@ -41,7 +41,8 @@ fn main() -> io::Result<()> {
         match Datagram::parse(&buffer[..len]) {
             Datagram::Question(question) => {
                 let mut answer = Vec::new();
-                DiscoveryAnswer { nonce: question.nonce, window, datagram: 0 }.write(&mut answer);
+                DiscoveryAnswer { nonce: question.nonce, window, datagram: 0, received: None }
+                    .write(&mut answer);
                 socket.send_to(&answer, from)?;
                 answers += 1;
                 continue;

@@ -313,7 +313,7 @@ mod tests {
     use super::*;
 
     const fn answer(nonce: u64, window: u32) -> DiscoveryAnswer {
-        DiscoveryAnswer { nonce, window, datagram: 0 }
+        DiscoveryAnswer { nonce, window, datagram: 0, received: None }
     }
 
     fn shipping(window: u32, now: Instant) -> LinkState {

@@ -142,7 +142,8 @@ fn to_a_stopped_collector(more: &[&str]) -> (RunningShipper, UdpSocket) {
     let nonce =
         pen_records::shipment::DiscoveryQuestion::parse(&buffer[..len]).expect("a question").nonce;
     let mut answer = Vec::new();
-    pen_records::shipment::DiscoveryAnswer { nonce, window: 0, datagram: 0 }.write(&mut answer);
+    pen_records::shipment::DiscoveryAnswer { nonce, window: 0, datagram: 0, received: None }
+        .write(&mut answer);
     socket.send_to(&answer, from).expect("loopback takes it");
     penlog.says("shipping to");
     (penlog, socket)
@@ -344,4 +345,20 @@ fn few_lines_do_not_wait_for_more() {
     }
     // Twenty of them came as twenty shipments, and none is missing.
     assert_eq!(collector.seen().counts.shipments, 20);
+}
+
+#[test]
+fn what_is_lost_on_the_way_is_sent_again() {
+    let collector = TestCollector::lossy(3);
+    let mut penlog = RunningShipper::to(collector.addr, &["--datagram-size", "512"]);
+    let lines: Vec<Vec<u8>> =
+        (0..5_000).map(|number| format!("line {number}").into_bytes()).collect();
+    penlog.feed(&[lines.join(&b'\n'), b"\n".to_vec()].concat());
+    let mut came = collector.take(lines.len());
+    came.sort_unstable();
+    let mut expected = lines;
+    expected.sort_unstable();
+    assert_eq!(came, expected);
+    assert!(penlog.wait().success());
+    assert_eq!(collector.seen().counts.lost_lines, 0);
 }

@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     fn answer(nonce: u64) -> HeldAnswer {
-        let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1 };
+        let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1, received: None };
         HeldAnswer { listener: 0, to: ([127, 0, 0, 1], 1).into(), answer }
     }
 

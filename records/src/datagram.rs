@@ -141,7 +141,7 @@ mod tests {
         let mut question = Vec::new();
         DiscoveryQuestion { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
         let mut answer = Vec::new();
-        DiscoveryAnswer { nonce: 1, window: 0, datagram: 0 }.write(&mut answer);
+        DiscoveryAnswer { nonce: 1, window: 0, datagram: 0, received: None }.write(&mut answer);
         let mut packet = Vec::new();
         write_packet(ORIGIN, 0, Timestamp::default(), 0, (0, b""), &mut packet);
         for (datagram, expected) in [

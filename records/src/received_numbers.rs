@@ -104,6 +104,11 @@ impl ReceivedNumbers {
         is_plausible
     }
 
+    /// The first number received, and the first missing one after.
+    pub(crate) fn first_run(&self) -> (u64, u64) {
+        (self.base, self.gaps.first_key_value().map_or(self.end, |(&from, _)| from))
+    }
+
     /// How many numbers are missing.
     pub(crate) fn missing(&self) -> u64 {
         let behind = self.announced.saturating_sub(self.end);

@@ -3,7 +3,9 @@
 use std::hash::BuildHasher as _;
 use std::time::Instant;
 
-use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SendStamp, Shipment};
+use pen_records::shipment::{
+    DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment,
+};
 
 use super::socket::{Received, SendOutcome};
 use super::{Shipper, shipped_lines};
@@ -30,7 +32,7 @@ impl Shipper {
     fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) {
         match self.state.answered(answer, now) {
             ReplyOutcome::Stray => {}
-            ReplyOutcome::Confirmed(mark) => self.confirm(mark),
+            ReplyOutcome::Confirmed(mark) => self.confirm(mark, answer.received),
             ReplyOutcome::Ours => {
                 self.destination.succeeded();
                 self.queue.set_ours();
@@ -49,9 +51,13 @@ impl Shipper {
         }
     }
 
-    fn confirm(&mut self, mark: u64) {
-        if let Some(consumed) = self.unconfirmed.confirm(mark) {
+    fn confirm(&mut self, mark: u64, received: Option<ReceivedShipments>) {
+        let (consumed, is_missing) = self.unconfirmed.confirm(mark, received);
+        if let Some(consumed) = consumed {
             self.queue.set_done(consumed);
+        }
+        if is_missing {
+            self.again_from_the_start();
         }
     }
 

@@ -102,7 +102,7 @@ impl Shipper {
         while let Some(offset) = next {
             let line = (&line[..len - 1], read);
             let (rest, bytes) = self.writer.piece(line, offset, stamp, <[u8]>::to_vec);
-            self.unconfirmed.keep(bytes, consumed);
+            self.unconfirmed.keep(bytes, self.writer.shipments() - 1, consumed);
             next = rest;
         }
         self.backlog.pass(len);
@@ -118,7 +118,12 @@ impl Shipper {
             }
             match self.socket.send(bytes) {
                 SendOutcome::Yes => {}
-                SendOutcome::Never => self.counts.lost += shipped_lines(bytes),
+                SendOutcome::Never => {
+                    // Its number has to arrive all the same, or nothing after it would be confirmed.
+                    self.counts.lost += shipped_lines(bytes);
+                    self.unconfirmed.hollow();
+                    continue;
+                }
                 SendOutcome::Refused => {
                     self.refused(now);
                     return false;
@@ -130,7 +135,7 @@ impl Shipper {
     }
 
     fn keep_and_send(&mut self, bytes: Vec<u8>, now: Instant) -> bool {
-        self.unconfirmed.keep(bytes, self.backlog.consumed());
+        self.unconfirmed.keep(bytes, self.writer.shipments() - 1, self.backlog.consumed());
         self.ship_again(now)
     }
 

@@ -2,7 +2,7 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io::Write as _;
 use std::net::{SocketAddr, UdpSocket};
@@ -16,7 +16,7 @@ use std::time::Instant;
 use nix::sys::signal::Signal;
 use pen_records::datagram::Datagram;
 use pen_records::shipment::{
-    DiscoveryAnswer, DiscoveryQuestion, SenderLimits, SenderTable, ShipmentCounts,
+    DiscoveryAnswer, DiscoveryQuestion, SenderLimits, SenderTable, Shipment, ShipmentCounts,
 };
 use pen_records::time::Timestamp;
 use pen_testing::{PATIENCE, Program};
@@ -93,8 +93,17 @@ impl TestCollector {
         Self::on(UdpSocket::bind("127.0.0.1:0").expect("a port"), 0)
     }
 
+    /// Loses one shipment in so many, each when it comes first; so it says in its answers.
+    pub(crate) fn lossy(one_in: u64) -> Self {
+        Self::new(UdpSocket::bind("127.0.0.1:0").expect("a port"), 0, Some(one_in))
+    }
+
     /// On a socket that is there already; answers with this window.
     pub(crate) fn on(socket: UdpSocket, window: u32) -> Self {
+        Self::new(socket, window, None)
+    }
+
+    fn new(socket: UdpSocket, window: u32, loses: Option<u64>) -> Self {
         let addr = socket.local_addr().expect("bound");
         let socket = Arc::new(socket);
         let (give, lines) = channel();
@@ -102,6 +111,7 @@ impl TestCollector {
         let (socket_, seen_) = (Arc::clone(&socket), Arc::clone(&seen));
         let thread = thread::spawn(move || {
             let mut senders = SenderTable::new(SenderLimits::default());
+            let mut lost = HashSet::new();
             let mut buffer = vec![0; 65_536];
             loop {
                 let Ok((len, from)) = socket_.recv_from(&mut buffer) else { return };
@@ -110,12 +120,17 @@ impl TestCollector {
                 }
                 let mut seen = seen_.lock().expect("no panic");
                 match Datagram::parse(&buffer[..len]) {
-                    Datagram::Question(DiscoveryQuestion { nonce, .. }) => {
+                    Datagram::Question(question) => {
+                        let DiscoveryQuestion { nonce, .. } = question;
+                        let received = loses.map(|_| senders.received(&question));
                         seen.questions += 1;
                         let mut answer = Vec::new();
-                        DiscoveryAnswer { nonce, window, datagram: 0 }.write(&mut answer);
+                        DiscoveryAnswer { nonce, window, datagram: 0, received }.write(&mut answer);
                         let _ = socket_.send_to(&answer, from); // penlog may have ended
                     }
+                    Datagram::Shipment(Shipment { number, .. })
+                        if loses.is_some_and(|one_in| number % one_in == 0)
+                            && lost.insert(number) => {}
                     Datagram::Shipment(shipment) => {
                         let _ = senders.receive(&shipment, Timestamp::default(), |line, _| {
                             let _ = give.send(line.to_vec()); // the test may have ended

@@ -80,6 +80,7 @@ impl Collector {
         self.intake.received.questions += 1;
         self.senders.asked(question, now);
         let window = self.windows.ask(question.origin, now);
-        Some(DiscoveryAnswer { nonce: question.nonce, window, datagram: DATAGRAM })
+        let received = Some(self.senders.received(question));
+        Some(DiscoveryAnswer { nonce: question.nonce, window, datagram: DATAGRAM, received })
     }
 }

@@ -482,7 +482,9 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
     let mut question = Vec::new();
     DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
     let answer = bench.send(WEB, &question);
-    assert_eq!(answer, Some(DiscoveryAnswer { nonce: 99, window: 4 << 20, datagram: 65_507 }));
+    let received = Some(pen_records::shipment::ReceivedShipments { from: 0, upto: 0 });
+    let expected = DiscoveryAnswer { nonce: 99, window: 4 << 20, datagram: 65_507, received };
+    assert_eq!(answer, Some(expected));
     let mut echoed = Vec::new();
     answer.unwrap().write(&mut echoed);
     assert_eq!(bench.send(WEB, &echoed), None, "no answer to an answer");

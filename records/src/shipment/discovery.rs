@@ -1,12 +1,12 @@
 //! Discovery: a shipper asks whether a collector of ours listens, and the collector answers.
 //!
-//! An answer confirms that every datagram sent before its question has left the collector's receive
-//! buffer, so the shipper also uses questions for pacing. An answer is never longer than its
-//! question: a collector is no amplifier.
+//! An answer says which shipments have come, so the shipper forgets these, sends others again, and
+//! knows how fast to send. An answer is never longer than its question: a collector is no amplifier.
 //!
 //! ```text
 //! question = header nonce(u64) id(u64) start(i64) shipments(u64) lines(u64)     ; 48 bytes
-//! answer   = header nonce(u64) window(u32) datagram(u32)                        ; 24 bytes
+//! answer   = header nonce(u64) window(u32) datagram(u32) [received]             ; 24 or 42 bytes
+//! received = %x01 %x10 from(u64) upto(u64)                                      ; an extension
 //! ```
 //!
 //! The C collector takes a question for an access line. The sixth byte, the flags, is always zero
@@ -16,7 +16,9 @@ use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 use super::SenderOrigin;
-use super::header::{DatagramParts, DatagramType, HEADER, WireError, WireErrorKind, write_header};
+use super::header::{
+    DatagramParts, DatagramType, HEADER, WireError, WireErrorKind, extension, write_header,
+};
 use crate::time::Timestamp;
 
 /// A shipper's question, with its progress.
@@ -74,11 +76,23 @@ pub struct DiscoveryAnswer {
     /// The longest datagram that the collector receives in full; zero if the collector names no
     /// limit.
     pub datagram: u32,
+    /// The shipments received before the question. Without it, all of them.
+    pub received: Option<ReceivedShipments>,
+}
+
+/// The oldest unbroken run of shipments of one shipper that a collector has received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReceivedShipments {
+    /// The first number received: nothing is known of earlier ones, as after a restart of the
+    /// collector.
+    pub from: u64,
+    /// The first missing number after.
+    pub upto: u64,
 }
 
 impl DiscoveryAnswer {
-    /// Length of an answer in bytes.
-    pub const LEN: usize = HEADER + 16;
+    /// Length of the longest answer in bytes.
+    pub const LEN: usize = HEADER + 34;
 
     /// Parses an answer.
     ///
@@ -90,22 +104,33 @@ impl DiscoveryAnswer {
 
     pub(crate) fn from_parts(parts: &DatagramParts<'_>) -> Result<Self, WireError> {
         expect(parts, DatagramType::Answer)?;
-        let (_, answer) = answer(parts.head).map_err(|_| short(parts))?;
+        let (extensions, mut answer) = answer(parts.head).map_err(|_| short(parts))?;
+        answer.received = received(extensions);
         Ok(answer)
     }
 
     /// Appends the answer.
     pub fn write(&self, out: &mut Vec<u8>) {
-        write_header(DatagramType::Answer, 0, ANSWER, out);
+        let extension = if self.received.is_some() { RECEIVED_LEN } else { 0 };
+        write_header(DatagramType::Answer, 0, ANSWER + extension, out);
         out.extend_from_slice(&self.nonce.to_le_bytes());
         out.extend_from_slice(&self.window.to_le_bytes());
         out.extend_from_slice(&self.datagram.to_le_bytes());
+        if let Some(ReceivedShipments { from, upto }) = self.received {
+            out.extend_from_slice(&[RECEIVED, 16]);
+            out.extend_from_slice(&from.to_le_bytes());
+            out.extend_from_slice(&upto.to_le_bytes());
+        }
     }
 }
 
 /// The lengths in the headers.
 const QUESTION: u16 = 48;
 const ANSWER: u16 = 24;
+
+/// The extension of an answer with the received shipments: its kind, and its length.
+const RECEIVED: u8 = 1;
+const RECEIVED_LEN: u16 = 18;
 
 fn expect(parts: &DatagramParts<'_>, kind: DatagramType) -> Result<(), WireError> {
     if parts.kind != kind {
@@ -127,7 +152,20 @@ fn question(input: &[u8]) -> IResult<&[u8], DiscoveryQuestion, ()> {
 
 fn answer(input: &[u8]) -> IResult<&[u8], DiscoveryAnswer, ()> {
     let (input, (nonce, window, datagram)) = (le_u64, le_u32, le_u32).parse(input)?;
-    Ok((input, DiscoveryAnswer { nonce, window, datagram }))
+    Ok((input, DiscoveryAnswer { nonce, window, datagram, received: None }))
+}
+
+/// Finds the received shipments among the extensions; unknown ones are skipped.
+fn received(mut input: &[u8]) -> Option<ReceivedShipments> {
+    while !input.is_empty() {
+        let (rest, (kind, value)) = extension(input).ok()?;
+        if kind == RECEIVED {
+            let numbers: IResult<_, _, ()> = (le_u64, le_u64).parse(value);
+            return numbers.ok().map(|(_, (from, upto))| ReceivedShipments { from, upto });
+        }
+        input = rest;
+    }
+    None
 }
 
 /// `origin = id(u64) start(i64)`
@@ -149,18 +187,21 @@ mod tests {
 
     #[test]
     fn questions_and_answers_read_as_they_were_written() {
-        let answered = DiscoveryAnswer { nonce: ASKED.nonce, window: 1 << 20, datagram: 65_507 };
-        let (mut question, mut answer) = (Vec::new(), Vec::new());
+        let mut question = Vec::new();
         ASKED.write(&mut question);
-        answered.write(&mut answer);
         assert_eq!(DiscoveryQuestion::parse(&question), Ok(ASKED));
-        assert_eq!(DiscoveryAnswer::parse(&answer), Ok(answered));
-        assert_eq!((question.len(), answer.len()), (DiscoveryQuestion::LEN, DiscoveryAnswer::LEN));
-        assert!(answer.len() <= question.len(), "an answer must not amplify");
-        assert!(
-            DiscoveryAnswer::parse(&question).is_err()
-                && DiscoveryQuestion::parse(&answer).is_err()
-        );
+        assert_eq!(question.len(), DiscoveryQuestion::LEN);
+        let (window, datagram) = (1 << 20, 65_507);
+        for received in [None, Some(ReceivedShipments { from: 7, upto: u64::MAX })] {
+            let answered = DiscoveryAnswer { nonce: ASKED.nonce, window, datagram, received };
+            let mut answer = Vec::new();
+            answered.write(&mut answer);
+            assert_eq!(DiscoveryAnswer::parse(&answer), Ok(answered));
+            assert!(answer.len() <= DiscoveryAnswer::LEN);
+            assert!(answer.len() <= question.len(), "an answer must not amplify");
+            assert!(DiscoveryQuestion::parse(&answer).is_err());
+        }
+        assert!(DiscoveryAnswer::parse(&question).is_err());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::number::{le_i64, le_u32, le_u64};
 use nom::{IResult, Parser};
 
 pub use ages::Ages;
-pub use discovery::{DiscoveryAnswer, DiscoveryQuestion};
+pub use discovery::{DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments};
 pub(crate) use header::{DatagramParts, DatagramType, HEADER, extension, write_header};
 pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
 pub use reassembly::Reassembly;

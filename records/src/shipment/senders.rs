@@ -3,7 +3,7 @@
 use indexmap::IndexMap;
 
 use super::sender_clock::SenderClock;
-use super::{DiscoveryQuestion, Reassembly, SenderOrigin, Shipment};
+use super::{DiscoveryQuestion, Reassembly, ReceivedShipments, SenderOrigin, Shipment};
 use crate::received_numbers::{NumberPlace, ReceivedNumbers, is_plausible};
 use crate::time::Timestamp;
 
@@ -193,6 +193,15 @@ impl SenderTable {
                 self.counts.too_far += 1;
             }
         }
+    }
+
+    /// Returns which shipments of a shipper have come, for the answer to its question.
+    #[must_use]
+    pub fn received(&self, question: &DiscoveryQuestion) -> ReceivedShipments {
+        let sender = self.senders.get(&question.origin);
+        let (from, upto) =
+            sender.map_or((question.shipments, question.shipments), |it| it.shipments.first_run());
+        ReceivedShipments { from, upto }
     }
 
     /// Sums up the counters. Iterates over all shippers.
@@ -421,8 +430,13 @@ mod tests {
         let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 3, lines: 6 };
         senders.asked(&question, Timestamp::default());
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (2, 4));
+        assert_eq!(senders.received(&question), ReceivedShipments { from: 0, upto: 1 });
         assert_eq!(receive(&mut senders, &sent[2]).0, ShipmentOutcome::New);
         assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (1, 2));
+        assert_eq!(senders.received(&question), ReceivedShipments { from: 0, upto: 1 });
+        // A collector that has just started knows of nothing.
+        let unknown = SenderTable::new(SenderLimits::default()).received(&question);
+        assert_eq!(unknown, ReceivedShipments { from: 3, upto: 3 });
     }
 
     #[test]

@@ -175,8 +175,12 @@ fn the_vectors_are_what_we_write_and_read() {
     DiscoveryQuestion { nonce, origin: ORIGIN, shipments: 3, lines: 12 }.write(&mut question);
     assert_eq!(vector("question.hex"), question);
     let mut answer = Vec::new();
-    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507 }.write(&mut answer);
+    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received: None }.write(&mut answer);
     assert_eq!(vector("answer.hex"), answer);
+    let mut answer = Vec::new();
+    let received = Some(ReceivedShipments { from: 3, upto: 9 });
+    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received }.write(&mut answer);
+    assert_eq!(vector("answer-received.hex"), answer);
 }
 
 #[test]
@@ -281,4 +285,27 @@ proptest! {
             let _ = Shipment::parse(&datagram);
         }
     }
+}
+
+#[test]
+fn a_shipment_without_its_lines_keeps_its_number_and_the_lines_are_lost() {
+    let server =
+        ShipmentServer { name: Some(b"shop"), ..ShipmentServer::parse("10.0.0.9:80").unwrap() };
+    let mut writer = ShipmentWriter::new(ORIGIN, server, 512);
+    let mut ship = |line: &[u8]| {
+        let _ = writer.push(line, Some(Duration::ZERO));
+        writer.finish(SendStamp::default(), <[u8]>::to_vec).expect("it has a line")
+    };
+    let sent = [ship(b"one"), ship(b"two"), ship(b"three")];
+    let hollow = Shipment::without_lines(&sent[1]).expect("it is a shipment");
+    let parsed = Shipment::parse(&hollow).expect("it is one, too");
+    assert_eq!((parsed.number, parsed.line_count(), parsed.server), (1, 0, server));
+    let mut senders = SenderTable::new(SenderLimits::default());
+    for datagram in [&sent[0], &hollow, &sent[2]] {
+        let shipment = Shipment::parse(datagram).expect("we wrote it");
+        let arrival = senders.receive(&shipment, Timestamp::default(), |_, _| {});
+        assert_eq!(arrival.outcome, ShipmentOutcome::New);
+    }
+    assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (0, 1));
+    assert_eq!(Shipment::without_lines(b"junk"), None);
 }

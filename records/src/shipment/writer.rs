@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use super::ages::{ROOM, ReadTimes};
-use super::header::{DatagramType, HEADER, varint_len, write_header, write_varint};
-use super::{LINE, NAME, PIECE, PORT, SERVER, SenderOrigin, ShipmentServer};
+use super::header::{
+    DatagramParts, DatagramType, HEADER, extension, varint_len, write_header, write_varint,
+};
+use super::{LINE, NAME, PIECE, PORT, SERVER, SenderOrigin, Shipment, ShipmentServer};
 use crate::addr::parse_ip;
 use crate::time::Timestamp;
 
@@ -215,6 +217,32 @@ impl ShipmentWriter {
         self.number += 1;
         self.first_line += done;
         sent
+    }
+}
+
+impl Shipment<'_> {
+    /// Returns a shipment with the number and server of this one and no lines, to be sent in its
+    /// place; `None` if it is no shipment. The lines count as lost, by their numbers.
+    #[must_use]
+    pub fn without_lines(shipment: &[u8]) -> Option<Vec<u8>> {
+        let parts = DatagramParts::parse(shipment).ok()?;
+        let (fixed, mut extensions) = parts.head.split_at_checked(FIXED - HEADER)?;
+        let mut kept = Vec::new();
+        while !extensions.is_empty() {
+            let (rest, (kind, value)) = extension(extensions).ok()?;
+            if matches!(kind, SERVER | PORT | NAME) {
+                extend(kind, value, &mut kept);
+            }
+            extensions = rest;
+        }
+        let mut out = Vec::new();
+        let length = u16::try_from(FIXED + kept.len()).ok()?;
+        write_header(DatagramType::Shipment, 0, length, &mut out);
+        out.extend_from_slice(fixed);
+        out.truncate(FIXED - size_of::<u32>());
+        out.extend_from_slice(&0_u32.to_le_bytes());
+        out.extend_from_slice(&kept);
+        Some(out)
     }
 }
 
