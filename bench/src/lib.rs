@@ -2,11 +2,13 @@
 //!
 //! - [`stage`]: a whole site on loopback: real web servers, a balancer, and visitors whose addresses are known.
 //! - [`accuracy`]: how many lines of a merged log name the right client.
+//! - [`delivery`]: what is lost and what comes twice when programs are killed.
 //! - [`speed`]: time and memory beside other programs in the same run.
 //! - [`soak`]: whether memory grows under mixed load.
 //! - [`story`]: makes the log files of `fixtures/` again.
 
 pub mod accuracy;
+pub mod delivery;
 pub mod soak;
 pub mod speed;
 pub mod stage;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{ActionError, accuracy, soak, speed, story};
+use pen_bench::{ActionError, accuracy, delivery, soak, speed, story};
 use pen_daemon::error::{Exit, complain};
 
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct BenchArgs {
 enum Command {
     /// How many lines name the right client: real programs, known truth, ours beside the C programs
     Accuracy(accuracy::AccuracyArgs),
+    /// What is lost and what comes twice when the collector or the shipper is killed, restarted or stopped
+    Delivery(delivery::DeliveryArgs),
     /// Mixed load through the balancer for a while, good and bad; fails if its memory grows
     Soak(soak::SoakArgs),
     /// How fast: ratios to other programs in the same run
@@ -32,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let done: Result<(), ActionError> = match BenchArgs::parse().command {
         Command::Accuracy(args) => accuracy::run(&args),
+        Command::Delivery(args) => delivery::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Speed(args) => speed::run(&args),
         Command::Story { folder } => story::run(&folder),

@@ -1,0 +1,118 @@
+//! What is lost and what comes twice when programs are killed, restarted and stopped under traffic.
+//!
+//! Every line carries a number. A site writes them at a steady rate into a pipe or a file, `penlog` sends them to
+//! `penlogd`, and meanwhile one of the two is disturbed. Afterwards the numbers in the merged log are counted.
+
+mod scene;
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+
+use pen_testing::random::SeededRandom;
+
+use crate::stage::TempFolder;
+use crate::{ActionError, build};
+use scene::{Disturbance, LineInput, Scene, Target};
+
+/// Which tests, and how often each disturbs.
+#[derive(clap::Args)]
+pub struct DeliveryArgs {
+    /// Disturbances in each test
+    #[arg(long, default_value_t = 10)]
+    times: u32,
+    /// Lines a second, where the test does not name a rate
+    #[arg(long, default_value_t = 5_000)]
+    rate: u32,
+    /// Decides when, and for how long
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only tests whose name contains this
+    #[arg(long)]
+    test: Option<String>,
+}
+
+/// The numbers of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct DeliveryCounts {
+    sent: u64,
+    lost: u64,
+    doubled: u64,
+}
+
+/// Runs the tests and prints a line for each.
+///
+/// # Errors
+/// When a program cannot be started or does not end. Losses are no error: they are printed.
+pub fn run(args: &DeliveryArgs) -> Result<(), ActionError> {
+    build(&["penlogd", "penlog"])?;
+    println!("| test | sent | lost | doubled |\n|---|---:|---:|---:|");
+    for (name, scene) in tests(args) {
+        if args.test.as_ref().is_some_and(|wanted| !name.contains(wanted)) {
+            continue;
+        }
+        let folder = TempFolder::new();
+        let counts = scene.play(&folder, &mut SeededRandom::new(args.seed))?;
+        let DeliveryCounts { sent, lost, doubled } = counts;
+        println!("| {name} | {sent} | {lost} | {doubled} |");
+    }
+    Ok(())
+}
+
+fn tests(args: &DeliveryArgs) -> Vec<(String, Scene)> {
+    let (times, rate) = (args.times, args.rate);
+    let at_once = [Duration::ZERO; 2];
+    let up_to_2_s = [Duration::ZERO, Duration::from_secs(2)];
+    let mut tests = Vec::new();
+    let mut add = |name: &str, input, rate, target, signal, times, away| {
+        let disturbance = Disturbance { target, signal, times, away };
+        tests
+            .push((format!("{name}, {times} times, {rate}/s"), Scene { input, rate, disturbance }));
+    };
+    let (pipe, file) = (LineInput::Pipe, LineInput::File);
+    add("penlogd restarted, pipe", pipe, 100, Target::Collector, Signal::SIGTERM, times, at_once);
+    add(
+        "penlogd restarted, pipe",
+        pipe,
+        rate,
+        Target::Collector,
+        Signal::SIGTERM,
+        times,
+        up_to_2_s,
+    );
+    add("penlogd killed, pipe", pipe, rate, Target::Collector, Signal::SIGKILL, times, up_to_2_s);
+    add(
+        "penlogd killed, back at once, pipe",
+        pipe,
+        rate,
+        Target::Collector,
+        Signal::SIGKILL,
+        times,
+        at_once,
+    );
+    add(
+        "penlogd killed, back at once, pipe",
+        pipe,
+        20,
+        Target::Collector,
+        Signal::SIGKILL,
+        times,
+        at_once,
+    );
+    add("penlogd killed, file", file, rate, Target::Collector, Signal::SIGKILL, times, up_to_2_s);
+    add("penlog killed, file", file, rate, Target::Shipper, Signal::SIGKILL, times, up_to_2_s);
+    let long = [Duration::from_secs(30); 2];
+    add("penlogd away for 30 s, pipe", pipe, rate / 5, Target::Collector, Signal::SIGKILL, 1, long);
+    add("penlogd away for 30 s, file", file, rate, Target::Collector, Signal::SIGKILL, 1, long);
+    let silent = [Duration::from_secs(90); 2];
+    add(
+        "penlogd stopped for 90 s, file",
+        file,
+        rate / 5,
+        Target::Collector,
+        Signal::SIGSTOP,
+        1,
+        silent,
+    );
+    tests
+}
