@@ -10,7 +10,7 @@
 //! - [`disk`]: what a journal needs of a folder, and [`disk::Folder`], a real one.
 //! - [`writer`]: [`JournalWriter`], which appends.
 //! - [`reader`]: [`JournalReader`], which reads from a position on, also while entries are appended.
-//! - [`simulation`]: a disk that forgets at a power cut, for tests.
+//! - `simulation`: a disk that forgets at a power cut, for tests (a feature).
 //!
 //! A segment is written once and never changed: a start after a crash begins a new segment at the
 //! end of the last whole entry, so a torn end blocks nothing and needs no repair. Entries are bytes;
