@@ -3,6 +3,7 @@
 //! Workers collect records in batches for the log thread ([`crate::logs::log_thread`]). Records of a batch that finds the
 //! queue full keep their sequence numbers, so a collector sees the gap.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -10,9 +11,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::logfile::{Buffering, LogFile};
-use pen_records::mapping::packet::{OVERHEAD, PacketRecords, write_packet, write_record};
+use pen_records::mapping::packet::{
+    OVERHEAD, PacketRecords, restamp_packet, write_packet, write_record,
+};
 use pen_records::mapping::{Mapping, MappingKind};
-use pen_records::shipment::SenderOrigin;
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin};
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
@@ -20,6 +23,7 @@ use crate::config::{LogFormat, LogTarget};
 use crate::logs::log_thread::{
     self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
 };
+use crate::logs::packet_ring::{PacketRing, SettledRecords};
 
 /// Most bytes of a packet.
 const PACKET: usize = 1_400;
@@ -96,7 +100,6 @@ pub fn wall_clock() -> Timestamp {
 
 /// Returns a random identity of this process, different from other balancers and from earlier runs.
 fn origin() -> SenderOrigin {
-    use std::hash::{BuildHasher as _, RandomState};
     let start = wall_clock();
     // The standard library seeds the hasher from the system's random numbers.
     let id = RandomState::new().hash_one((start.as_micros(), std::process::id()));
@@ -154,6 +157,11 @@ struct MappingWriter {
     unsupported: u64,
     /// The last datagram to a collector, until it is known whether somebody listens there.
     in_flight: Option<SentDatagram>,
+    /// Packets that the collector has not confirmed.
+    ring: PacketRing,
+    /// Records were given up since the collector's last reply.
+    is_away: bool,
+    random: RandomState,
     buf: Vec<u8>,
 }
 
@@ -190,6 +198,8 @@ impl LogWriter for MappingWriter {
                 write_packet(self.origin, first, wall_clock(), dropped, records, &mut self.buf);
                 let sent = send(socket, &self.buf);
                 self.count(sent, batch.count.into());
+                let given_up = self.ring.keep((first, self.next), &self.buf, Instant::now());
+                self.count_given_up(given_up);
             }
             (MappingOutput::Collector(socket), LogFormat::Classic) => {
                 for mapping in PacketRecords(&batch.bytes).mappings() {
@@ -209,8 +219,12 @@ impl LogWriter for MappingWriter {
     }
 
     fn settle(&mut self) {
-        if self.in_flight.is_some_and(|sent| Instant::now() >= sent.settled) {
+        let now = Instant::now();
+        if self.in_flight.is_some_and(|sent| now >= sent.settled) {
             self.settle_in_flight();
+        }
+        if self.ring.due().is_some_and(|due| due <= now) {
+            self.repair(now);
         }
         if let MappingOutput::File(file) = &mut self.output {
             file.settle(Instant::now());
@@ -254,7 +268,8 @@ impl LogWriter for MappingWriter {
         if let MappingOutput::File(file) = &self.output {
             file.next_due()
         } else {
-            self.in_flight.map(|sent| sent.settled)
+            let settled = self.in_flight.map(|sent| sent.settled);
+            [settled, self.ring.due()].into_iter().flatten().min()
         }
     }
 
@@ -282,6 +297,9 @@ impl MappingWriter {
             before: (0, 0),
             unsupported: 0,
             in_flight: None,
+            ring: PacketRing::default(),
+            is_away: false,
+            random: RandomState::new(),
             buf: Vec::with_capacity(PACKET),
         })
     }
@@ -317,11 +335,74 @@ impl MappingWriter {
         let (count, trouble) = match outcome {
             DatagramOutcome::Sent => (&self.counts.written, None),
             DatagramOutcome::Refused => {
+                if let Some(packet) = self.ring.last_mut() {
+                    packet.is_failed = true;
+                }
                 (&self.counts.failed, Some("no process listens there".to_owned()))
             }
         };
         count.fetch_add(records, Ordering::Relaxed);
         self.set_trouble(trouble);
+    }
+
+    /// Asks the collector which packets have come, hears its reply, and sends others again.
+    fn repair(&mut self, now: Instant) {
+        let output = std::mem::replace(&mut self.output, MappingOutput::Off);
+        if let MappingOutput::Collector(socket) = &output {
+            self.hear(socket);
+            let given_up = self.ring.give_up(now);
+            self.count_given_up(given_up);
+            if let Some(nonce) = self.ring.question(self.random.hash_one(now), self.next, now) {
+                let (origin, shipments) = (self.origin, self.next);
+                self.buf.clear();
+                DiscoveryQuestion { nonce, origin, shipments, lines: 0 }.write(&mut self.buf);
+                let _ = socket.send(&self.buf); // Asked again without a reply.
+            }
+            if self.ring.is_repairing() {
+                let sent = wall_clock();
+                for packet in self.ring.next_again() {
+                    restamp_packet(packet, sent);
+                    if socket.send(packet).is_err() {
+                        break; // What is missing is sent after the next reply.
+                    }
+                }
+            }
+        }
+        self.output = output;
+    }
+
+    /// Takes replies of the collector.
+    fn hear(&mut self, socket: &UdpSocket) {
+        let mut reply = [0; 256];
+        loop {
+            match socket.recv(&mut reply) {
+                Ok(len) => {
+                    let Ok(answer) = DiscoveryAnswer::parse(&reply[..len]) else { continue };
+                    if std::mem::take(&mut self.is_away) {
+                        info!("the collector replies again");
+                    }
+                    let confirmed = self.ring.answered(answer.nonce, answer.received);
+                    self.counts.failed.fetch_sub(confirmed.failed, Ordering::Relaxed);
+                    self.counts.written.fetch_add(confirmed.failed, Ordering::Relaxed);
+                }
+                Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
+                    self.settle_sent(DatagramOutcome::Refused);
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Counts records as failed that were sent, never confirmed, and are not kept any longer.
+    fn count_given_up(&mut self, given_up: SettledRecords) {
+        let lost = given_up.all - given_up.failed;
+        if lost > 0 {
+            self.counts.written.fetch_sub(lost, Ordering::Relaxed);
+            self.counts.failed.fetch_add(lost, Ordering::Relaxed);
+            if !std::mem::replace(&mut self.is_away, true) {
+                warn!("the collector does not reply: records are lost");
+            }
+        }
     }
 
     /// Logs the first failure, and the first success after failures.
@@ -343,6 +424,7 @@ impl MappingWriter {
         }
         self.settle_in_flight();
         self.settle();
+        self.ring = PacketRing::default();
         self.output = MappingOutput::Off;
     }
 }
@@ -381,7 +463,9 @@ mod tests {
 
     use crossbeam_channel::bounded;
     use pen_records::addr::{ClientAddr, ServerAddr};
+    use pen_records::mapping::origins::Origins;
     use pen_records::mapping::packet::Packet;
+    use pen_records::shipment::ReceivedShipments;
     use pen_testing::{TempFolder, wait_until};
 
     use super::*;
@@ -412,6 +496,9 @@ mod tests {
         while seen < 100 {
             let len = socket.recv(&mut buf).unwrap();
             assert!(len <= PACKET, "{len}");
+            if DiscoveryQuestion::parse(&buf[..len]).is_ok() {
+                continue;
+            }
             let packet = Packet::parse(&buf[..len]).unwrap();
             assert_eq!((packet.first, packet.dropped), (seen, 0));
             for mapping in packet.mappings() {
@@ -494,5 +581,57 @@ mod tests {
         let [made, written, failed] = [&counts.made, &counts.written, &counts.failed]
             .map(|count| count.load(Ordering::Relaxed));
         assert_eq!((written, failed), (0, made), "nobody received a record");
+    }
+
+    /// Answers as a collector does, and returns the numbers of the connections that it heard of.
+    fn collect(socket: &UdpSocket, wanted: usize) -> Vec<u64> {
+        let (mut origins, mut buf, mut seen) = (Origins::new(1), [0; 2_048], Vec::new());
+        while seen.len() < wanted {
+            let (len, from) = socket.recv_from(&mut buf).unwrap();
+            if let Ok(question) = DiscoveryQuestion::parse(&buf[..len]) {
+                let next = question.shipments;
+                let received = origins
+                    .asked(&question, wall_clock())
+                    .unwrap_or(ReceivedShipments { from: next, upto: next });
+                let mut answer = Vec::new();
+                let (nonce, received) = (question.nonce, Some(received));
+                DiscoveryAnswer { nonce, window: 0, datagram: 0, received }.write(&mut answer);
+                socket.send_to(&answer, from).unwrap();
+                continue;
+            }
+            let packet = Packet::parse(&buf[..len]).unwrap();
+            if origins.receive(&packet, wall_clock()).is_some() {
+                seen.extend(packet.mappings().filter_map(|mapping| mapping.connection));
+            }
+        }
+        seen
+    }
+
+    #[test]
+    fn records_made_while_the_collector_was_away_are_sent_again() {
+        let (socket, target) = collector();
+        let addr = socket.local_addr().unwrap();
+        let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+        let mut writer = log.record_writer();
+        writer.record(&mapping(0), Instant::now());
+        writer.flush();
+        assert_eq!(collect(&socket, 1), [0]);
+        drop(socket);
+        let mut made = 1;
+        wait_until("the refusal is reported", || {
+            writer.record(&mapping(made), Instant::now());
+            writer.flush();
+            made += 1;
+            log.trouble().is_some()
+        });
+        let socket = UdpSocket::bind(addr).expect("nobody took the port");
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        // Another life of the collector: it gets all that the first one did not confirm.
+        let wanted = usize::try_from(made).unwrap();
+        let mut seen = collect(&socket, wanted);
+        seen.sort_unstable();
+        assert_eq!(seen, (0..made).collect::<Vec<_>>());
+        drop(writer);
+        log.finish();
     }
 }

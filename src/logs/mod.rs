@@ -4,6 +4,7 @@ pub mod access_log;
 pub mod classic_sender;
 pub mod log_thread;
 pub mod mapping_log;
+mod packet_ring;
 pub mod sinks;
 
 /// Handles to the two logs of a running balancer: their counters, faults and targets.

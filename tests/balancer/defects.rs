@@ -12,6 +12,7 @@ use nix::sys::signal::Signal;
 use pen::config::{Endpoint, LogTarget, RuntimeSettings};
 use pen_records::addr::ClientAddr;
 use pen_records::mapping::packet::Packet;
+use pen_records::shipment::DiscoveryQuestion;
 use pen_testing::TempFolder;
 
 use crate::program::{RunningPen, pen_in, penctl_in};
@@ -87,6 +88,9 @@ fn p_02_a_connection_keeps_its_client_however_small_the_table() {
     let mut buf = [0; 2_048];
     loop {
         let len = socket.recv(&mut buf).unwrap();
+        if DiscoveryQuestion::parse(&buf[..len]).is_ok() {
+            continue;
+        }
         let packet = Packet::parse(&buf[..len]).unwrap();
         if let Some(late) = packet.mappings().find(|mapping| mapping.request.is_some()) {
             assert_eq!(late.client, ClientAddr::Ip(one.into()));
@@ -153,6 +157,9 @@ fn p_23_no_log_stops_the_network_log_too() {
     let (mut buf, mut heard) = ([0; 2_048], false);
     while !heard {
         let len = socket.recv(&mut buf).unwrap();
+        if DiscoveryQuestion::parse(&buf[..len]).is_ok() {
+            continue;
+        }
         let packet = Packet::parse(&buf[..len]).unwrap();
         heard = packet.mappings().any(|it| it.kind == pen_records::mapping::MappingKind::Closed);
     }
@@ -253,6 +260,9 @@ fn p_58_records_have_microseconds() {
         let client = site.connect();
         drop((listener.accept(), client));
         let len = socket.recv(&mut buf).unwrap();
+        if DiscoveryQuestion::parse(&buf[..len]).is_ok() {
+            continue;
+        }
         let packet = Packet::parse(&buf[..len]).unwrap();
         let micros = |time: Option<(pen_records::time::Timestamp, _)>| time.unwrap().0.as_micros();
         fine |= packet.mappings().any(|mapping| micros(mapping.time) % 1_000_000 != 0);

@@ -8,6 +8,7 @@ use pen::config::{Endpoint, LogFormat, LogTarget, RuntimeSettings};
 use pen_records::addr::{ClientAddr, ServerAddr};
 use pen_records::mapping::packet::Packet;
 use pen_records::mapping::{Mapping, MappingKind};
+use pen_records::shipment::DiscoveryQuestion;
 
 use crate::support::{Listener, PATIENCE, Site, Stream, over, wait_until};
 
@@ -43,6 +44,9 @@ impl Collector {
     pub(crate) fn mappings(&self, mut look: impl FnMut(&Mapping<'_>) -> bool) {
         loop {
             let datagram = self.datagram();
+            if DiscoveryQuestion::parse(&datagram).is_ok() {
+                continue;
+            }
             let packet = Packet::parse(&datagram).expect("it is a packet");
             assert_eq!(packet.mappings().count(), packet.count() as usize);
             let mut content = false;

@@ -69,18 +69,30 @@ impl Collector {
         }
     }
 
-    /// Replies to a shipper that asks for a collector: how many bytes it may send without a confirmation.
+    /// Replies to a shipper that asks for a collector: what has come, and how many bytes it may send without a
+    /// confirmation. A balancer asks likewise which of its records have come.
     pub(super) fn question(
         &mut self,
         from: SocketAddr,
         question: &DiscoveryQuestion,
         now: Timestamp,
     ) -> Option<DiscoveryAnswer> {
-        self.line_sender(from, now)?;
+        let allow = &self.settings.allow;
+        if !allow.lines_of(from.ip()) && !allow.mappings_of(from.ip()) {
+            self.refuse(from, now, "questions");
+            return None;
+        }
         self.intake.received.questions += 1;
+        let (nonce, datagram) = (question.nonce, DATAGRAM);
+        if let Some(received) = self.origins.asked(question, now) {
+            let received = Some(received);
+            return Some(DiscoveryAnswer { nonce, window: 0, datagram, received });
+        }
         self.senders.asked(question, now);
-        let window = self.windows.ask(question.origin, now);
+        // One that has sent something and no line is a balancer.
+        let is_shipper = question.shipments == 0 || question.lines > 0;
+        let window = if is_shipper { self.windows.ask(question.origin, now) } else { 0 };
         let received = Some(self.senders.received(question));
-        Some(DiscoveryAnswer { nonce: question.nonce, window, datagram: DATAGRAM, received })
+        Some(DiscoveryAnswer { nonce, window, datagram, received })
     }
 }

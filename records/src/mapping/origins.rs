@@ -9,7 +9,7 @@ use indexmap::IndexMap;
 use super::Mapping;
 use super::packet::Packet;
 use crate::received_numbers::{NumberPlace, ReceivedNumbers};
-use crate::shipment::{SenderClock, SenderOrigin};
+use crate::shipment::{DiscoveryQuestion, ReceivedShipments, SenderClock, SenderOrigin};
 use crate::time::Timestamp;
 
 /// Receives packets of many balancers.
@@ -141,6 +141,22 @@ impl Origins {
         self.counts.records += u64::from(packet.count());
         let balancer = source.number;
         Some(PacketDating { sent: packet.sent, sent_here, now, missing, balancer })
+    }
+
+    /// Records how far a balancer has come. Returns which of its records were received before the
+    /// question, by number; `None` for an unknown balancer.
+    pub fn asked(
+        &mut self,
+        question: &DiscoveryQuestion,
+        now: Timestamp,
+    ) -> Option<ReceivedShipments> {
+        let source = self.origins.get_mut(&question.origin)?;
+        source.active = true;
+        if !source.numbers.announce(question.shipments, now) {
+            self.counts.too_far += 1;
+        }
+        let (from, upto) = source.numbers.first_run();
+        Some(ReceivedShipments { from, upto })
     }
 
     /// Sums up the counters. Iterates over all balancers.

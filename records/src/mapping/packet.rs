@@ -136,6 +136,13 @@ pub fn write_packet(
     out.extend_from_slice(records);
 }
 
+/// Changes the time at which a packet is sent: it is sent again. Anything else is left alone.
+pub fn restamp_packet(packet: &mut [u8], sent: Timestamp) {
+    if let Some(bytes) = packet.get_mut(HEADER + 24..HEADER + 32) {
+        bytes.copy_from_slice(&sent.as_micros().to_le_bytes());
+    }
+}
+
 /// Bytes of a packet besides its records.
 pub const OVERHEAD: usize = FIXED;
 
