@@ -34,10 +34,14 @@ pub(crate) struct HeldAnswers {
 }
 
 impl HeldAnswers {
-    /// Holds an answer to a question that came after `lines` lines. A repeated question is answered once.
+    /// Holds an answer to a question that came after `lines` lines. A repeated question is answered once. Without lines
+    /// the answer waits for no other: a shipper that hears nothing speaks as to a classic collector.
     pub(crate) fn hold(&mut self, answer: HeldAnswer, lines: u64, now: Instant) {
         if self.answers.len() < MOST && self.known.insert((answer.to, answer.answer.nonce)) {
-            self.answers.push_back((answer, lines, now));
+            match lines {
+                0 => self.answers.push_front((answer, lines, now)),
+                _ => self.answers.push_back((answer, lines, now)),
+            }
         }
     }
 
@@ -52,9 +56,9 @@ impl HeldAnswers {
         })
     }
 
-    /// Returns when to look again although nothing came.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.answers.front().map(|(_, _, since)| *since + HELD)
+    /// Returns when to look again although nothing came; while the log cannot be written, there is no such time.
+    pub(crate) fn next_due(&self, is_writable: bool) -> Option<Instant> {
+        self.answers.front().filter(|_| is_writable).map(|(_, _, since)| *since + HELD)
     }
 }
 
@@ -77,7 +81,7 @@ mod tests {
         assert_eq!(held.next(10, true, now), Some(answer(1)));
         assert_eq!(held.next(19, true, now), None, "the question was repeated, the answer is not");
         assert_eq!(held.next(19, true, now + HELD), Some(answer(2)));
-        assert_eq!(held.next_due(), None);
+        assert_eq!(held.next_due(true), None);
     }
 
     #[test]
@@ -85,6 +89,17 @@ mod tests {
         let (mut held, now) = (HeldAnswers::default(), Instant::now());
         held.hold(answer(1), 10, now);
         assert_eq!(held.next(9, false, now + 100 * HELD), None);
+        assert_eq!(held.next_due(true), Some(now + HELD));
+        assert_eq!(held.next_due(false), None, "or the loop would turn without a pause");
         assert_eq!(held.next(10, false, now), Some(answer(1)));
+    }
+
+    #[test]
+    fn a_new_shipper_waits_for_no_other() {
+        let (mut held, now) = (HeldAnswers::default(), Instant::now());
+        held.hold(answer(1), 10, now);
+        held.hold(answer(2), 0, now);
+        assert_eq!(held.next(9, false, now), Some(answer(2)));
+        assert_eq!(held.next(9, false, now), None);
     }
 }

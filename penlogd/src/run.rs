@@ -359,7 +359,8 @@ impl CollectorLoop {
     fn next_due(&self) -> Option<Instant> {
         let decide = self.collector.next_due().map(|due| self.clock.instant(due));
         let explain = self.explain.as_ref().and_then(LogFile::next_due);
-        let times = [decide, self.log.next_due(), explain, self.answers.next_due()];
+        let times =
+            [decide, self.log.next_due(), explain, self.answers.next_due(!self.log.is_failing())];
         times.into_iter().flatten().min()
     }
 

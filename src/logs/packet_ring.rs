@@ -105,13 +105,14 @@ impl PacketRing {
 
     /// Returns when to call [`Self::question`], [`Self::answered`] or [`Self::next_again`].
     pub(super) fn due(&self) -> Option<Instant> {
-        let oldest = self.packets.front()?.sent + OLDEST;
-        let ask = match (self.again, self.question) {
-            (Some(_), Some(question)) => question.last,
-            (_, Some(question)) => (question.looked + LOOK).min(question.last + question.pause),
-            (_, None) => self.since? + ASK,
+        let oldest = self.packets.front()?.sent;
+        let ask = match self.question {
+            // At once.
+            _ if self.is_repairing() => oldest,
+            Some(question) => (question.looked + LOOK).min(question.last + question.pause),
+            None => self.since? + ASK,
         };
-        Some(ask.min(oldest))
+        Some(ask.min(oldest + OLDEST))
     }
 
     /// Returns the nonce of the question that is due, if any; `fresh` is a new nonce, `next` the number of the next record.
@@ -243,6 +244,21 @@ mod tests {
         let received = Some(ReceivedShipments { from: 50, upto: 50 });
         assert_eq!(ring.answered(7, received), confirmed(0));
         assert_eq!(again(&mut ring), [0, 10, 20, 30, 40]);
+    }
+
+    #[test]
+    fn what_does_not_fit_into_a_burst_follows_at_once() {
+        let now = Instant::now();
+        let mut ring = asked(now);
+        for first in (50..50 + 10 * BURST as u64).step_by(10) {
+            ring.keep((first, first + 10), &[0], now);
+        }
+        ring.question = ring.question.map(|it| RecordQuestion { next: u64::MAX, ..it });
+        assert_eq!(ring.answered(7, Some(ReceivedShipments { from: 0, upto: 0 })), confirmed(0));
+        assert_eq!(again(&mut ring).len(), BURST);
+        assert_eq!(ring.due(), Some(now));
+        assert_eq!(again(&mut ring).len(), 5);
+        assert!(ring.due() > Some(now));
     }
 
     #[test]
