@@ -1,8 +1,6 @@
 //! The CRC-32C checksum that a PROXY header of version 2 may carry.
 
-use crc::{CRC_32_ISCSI, Crc};
-
-const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+use crc32c::crc32c_append;
 
 /// Returns whether `value`, which lies `at` a byte of `header`, is the checksum of the header with zeros in
 /// place of the value.
@@ -13,7 +11,5 @@ pub(super) fn fits(header: &[u8], at: usize, value: &[u8]) -> bool {
 
 /// Returns the checksum of some bytes in several parts.
 pub(super) fn of(parts: &[&[u8]]) -> u32 {
-    let mut digest = CRC32C.digest();
-    parts.iter().for_each(|part| digest.update(part));
-    digest.finalize()
+    parts.iter().fold(0, |sum, part| crc32c_append(sum, part))
 }
