@@ -34,3 +34,32 @@ pub fn free_port(ip: impl Into<IpAddr>) -> SocketAddr {
     }
     panic!("none of 2,000 ports on {ip} is free")
 }
+
+/// Returns whether a program in this thread's network has bound a UDP port. To bind it as a trial would keep it from the
+/// program that is waited for.
+#[must_use]
+pub fn is_udp_port_used(port: u16) -> bool {
+    let is_it = |line: &str| {
+        let local = line.split_ascii_whitespace().nth(1)?;
+        let (_, hex) = local.rsplit_once(':')?;
+        Some(u16::from_str_radix(hex, 16) == Ok(port))
+    };
+    ["udp", "udp6"].iter().any(|table| {
+        let text = std::fs::read_to_string(format!("/proc/thread-self/net/{table}"));
+        text.is_ok_and(|text| text.lines().any(|line| is_it(line) == Some(true)))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_used_udp_port_is_seen_and_a_free_one_is_not() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback");
+        let port = socket.local_addr().expect("bound").port();
+        assert!(is_udp_port_used(port));
+        drop(socket);
+        assert!(!is_udp_port_used(port));
+    }
+}

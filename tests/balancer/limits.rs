@@ -18,13 +18,16 @@ fn a_hard_limit_holds_under_a_burst() {
         server.hard = NonZeroU32::new(2);
     }
     let site = Site::start(settings);
-    let mut clients: Vec<Stream> = (0..20).map(|_| site.connect()).collect();
+    let (end, ends) = std::sync::mpsc::channel();
+    for mut client in (0..20).map(|_| site.connect()).collect::<Vec<Stream>>() {
+        let end = end.clone();
+        std::thread::spawn(move || end.send(client.rest()));
+    }
     let servers = [listener.accept(), listener.accept()];
-    wait_until("the others are refused", || site.balancer().shared().open() == 2);
+    let mut next = || ends.recv_timeout(PATIENCE).expect("it ends");
+    assert!((0..18).all(|_| next().is_err()), "the others are refused while two have the server");
     drop(servers);
-    let cut = clients.iter_mut().filter_map(|client| client.rest().err()).count();
-    assert_eq!(cut, 18);
-    drop(clients);
+    assert!((0..2).all(|_| next().is_ok()));
     site.wait_until_empty();
 }
 

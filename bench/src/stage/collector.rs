@@ -36,7 +36,7 @@ impl Collector {
         command.current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null());
         let mut process = Program::start(name, &mut command)?;
         process.wait_for(&format!("listen on {addr}"), || {
-            std::net::UdpSocket::bind((Ipv4Addr::UNSPECIFIED, addr.port())).is_err()
+            pen_testing::port::is_udp_port_used(addr.port())
         })?;
         Ok(Self { process, log })
     }
