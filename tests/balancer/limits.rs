@@ -24,7 +24,7 @@ fn a_hard_limit_holds_under_a_burst() {
         std::thread::spawn(move || end.send(client.rest()));
     }
     let servers = [listener.accept(), listener.accept()];
-    let mut next = || ends.recv_timeout(PATIENCE).expect("it ends");
+    let next = || ends.recv_timeout(PATIENCE).expect("it ends");
     assert!((0..18).all(|_| next().is_err()), "the others are refused while two have the server");
     drop(servers);
     assert!((0..2).all(|_| next().is_ok()));
