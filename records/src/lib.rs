@@ -15,7 +15,7 @@
 //! 8. [`rewrite`] writes each decided line with its client, its explanation and its counters;
 //!    [`privacy`] replaces client addresses with networks or pseudonyms there.
 //!
-//! [`addr`], [`network`] and [`time`] hold the small values that all modules share, [`duration`] parses
+//! [`snapshot`] keeps the numbers of senders over a restart of the collector. [`addr`], [`network`] and [`time`] hold the small values that all modules share, [`duration`] parses
 //! durations of command lines and [`server_alias`] their other names of servers, [`histogram`] counts
 //! durations.
 
@@ -40,4 +40,5 @@ pub mod rewrite;
 pub mod scan;
 pub mod server_alias;
 pub mod shipment;
+pub mod snapshot;
 pub mod time;

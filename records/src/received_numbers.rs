@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::snapshot::{DamagedSnapshot, SnapshotReader, SnapshotWriter};
 use crate::time::Timestamp;
 
 /// The most gaps remembered for each sender. Beyond, the oldest gap is abandoned.
@@ -53,6 +54,35 @@ impl ReceivedNumbers {
     pub(crate) const fn new(first: u64, now: Timestamp) -> Self {
         let gaps = BTreeMap::new();
         Self { base: first, end: first, announced: 0, gaps, abandoned: 0, known_from: 0, last: now }
+    }
+
+    /// Appends the numbers to a snapshot.
+    pub(crate) fn write(&self, out: &mut SnapshotWriter<'_>) {
+        for number in [self.base, self.end, self.announced, self.abandoned, self.known_from] {
+            out.number(number);
+        }
+        out.time(self.last);
+        out.count(self.gaps.len());
+        for (&from, &until) in &self.gaps {
+            out.number(from);
+            out.number(until);
+        }
+    }
+
+    /// Takes numbers off a snapshot.
+    pub(crate) fn read(input: &mut SnapshotReader<'_>) -> Result<Self, DamagedSnapshot> {
+        let [base, end, announced, abandoned, known_from] =
+            [input.number()?, input.number()?, input.number()?, input.number()?, input.number()?];
+        let last = input.time()?;
+        let mut gaps = BTreeMap::new();
+        for _ in 0..input.number()? {
+            let (from, until) = (input.number()?, input.number()?);
+            if from >= until || until > end || gaps.len() > GAPS {
+                return Err(DamagedSnapshot);
+            }
+            gaps.insert(from, until);
+        }
+        Ok(Self { base, end, announced, gaps, abandoned, known_from, last })
     }
 
     /// Whether so high a number is plausible `now`.

@@ -4,6 +4,8 @@
 //! Records are numbered. A gap in the numbers reveals lost records; a late packet closes its gap,
 //! and a packet that closes none is a duplicate.
 
+mod snapshot;
+
 use indexmap::IndexMap;
 
 use super::Mapping;
@@ -239,10 +241,11 @@ mod tests {
     use crate::addr::{ClientAddr, ServerAddr};
     use crate::time::Resolution;
 
-    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
+    pub(super) const ORIGIN: SenderOrigin =
+        SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
     /// A packet of `count` records.
-    fn packet(origin: SenderOrigin, first: u64, count: u32, dropped: u64) -> Vec<u8> {
+    pub(super) fn packet(origin: SenderOrigin, first: u64, count: u32, dropped: u64) -> Vec<u8> {
         let mut records = Vec::new();
         let time = Some((Timestamp::from_micros(900), Resolution::Microsecond));
         for _ in 0..count {
@@ -254,7 +257,7 @@ mod tests {
         out
     }
 
-    fn receive(origins: &mut Origins, datagram: &[u8]) -> bool {
+    pub(super) fn receive(origins: &mut Origins, datagram: &[u8]) -> bool {
         let packet = Packet::parse(datagram).expect("we wrote it");
         let before = origins.counts().lost;
         let dating = origins.receive(&packet, Timestamp::from_micros(5_000));

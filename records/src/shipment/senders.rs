@@ -1,5 +1,7 @@
 //! Received, missing and duplicate shipments of each shipper.
 
+mod snapshot;
+
 use indexmap::IndexMap;
 
 use super::sender_clock::SenderClock;
@@ -337,10 +339,11 @@ mod tests {
     use crate::shipment::{SendStamp, ShipmentServer, ShipmentWriter};
     use crate::time::Timestamp;
 
-    const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
+    pub(super) const ORIGIN: SenderOrigin =
+        SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
 
     /// `count` shipments of two lines each: `0 0`, `0 1`, `1 0` and so on.
-    fn shipments(origin: SenderOrigin, count: u64) -> Vec<Vec<u8>> {
+    pub(super) fn shipments(origin: SenderOrigin, count: u64) -> Vec<Vec<u8>> {
         let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 512);
         (0..count)
             .filter_map(|number| {
@@ -352,7 +355,7 @@ mod tests {
             .collect()
     }
 
-    fn receive(senders: &mut SenderTable, datagram: &[u8]) -> (ShipmentOutcome, usize) {
+    pub(super) fn receive(senders: &mut SenderTable, datagram: &[u8]) -> (ShipmentOutcome, usize) {
         let shipment = Shipment::parse(datagram).expect("we wrote it");
         let mut lines = 0;
         let arrival = senders.receive(&shipment, Timestamp::default(), |_, _| lines += 1);
