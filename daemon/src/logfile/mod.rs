@@ -7,7 +7,9 @@
 //! meanwhile, the part is cut off the old file and the whole line goes into the new one.
 
 mod outlet;
+mod place;
 
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,6 +17,7 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 
 use self::outlet::Outlet;
+pub use self::place::{LinesBehind, LogPlace, lines_behind};
 
 /// Number of buffered bytes that are written at once.
 const FULL: usize = 64 * 1024;
@@ -142,6 +145,27 @@ impl LogFile {
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.failing
+    }
+
+    /// Returns the place behind the last whole line in the file; `None` if the log is no plain file.
+    #[must_use]
+    pub fn place(&self) -> Option<LogPlace> {
+        let place = self.outlet.end()?;
+        Some(LogPlace { offset: place.offset.saturating_sub(self.torn as u64), ..place })
+    }
+
+    /// Returns the open file once more, for another thread to make its lines durable.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn file(&self) -> io::Result<File> {
+        self.outlet.again()
+    }
+
+    /// Returns how many bytes are in the buffer.
+    #[must_use]
+    pub fn buffered(&self) -> usize {
+        self.waiting().len()
     }
 
     /// Returns the current trouble, if any.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _, OpenOp
 use std::path::Path;
 use std::time::Duration;
 
+use super::place::LogPlace;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, readlinkat};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -72,6 +73,16 @@ impl Outlet {
     /// Returns the length of the file; 0 if unknown.
     pub(super) fn len(&self) -> u64 {
         self.file.metadata().map_or(0, |meta| meta.len())
+    }
+
+    /// Returns the end of the file; `None` if it is no plain file.
+    pub(super) fn end(&self) -> Option<LogPlace> {
+        let meta = self.file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some(LogPlace { device: meta.dev(), inode: meta.ino(), offset: meta.len() })
+    }
+
+    pub(super) fn again(&self) -> io::Result<File> {
+        self.file.try_clone()
     }
 
     /// Returns whether the file was removed, so that nobody would see new lines.
