@@ -62,10 +62,19 @@ impl<D: Disk> JournalReader<D> {
     /// # Errors
     /// The disk fails.
     pub fn read(&mut self) -> io::Result<Option<&[u8]>> {
+        Ok(self.read_at()?.map(|(_, body)| body))
+    }
+
+    /// Returns the next entry's position and its body; `None` at the end, where a later call may
+    /// find more.
+    ///
+    /// # Errors
+    /// The disk fails.
+    pub fn read_at(&mut self) -> io::Result<Option<(Position, &[u8])>> {
         let Some(len) = self.whole()? else { return Ok(None) };
-        let start = self.head + ENTRY_HEAD;
+        let (at, start) = (self.at, self.head + ENTRY_HEAD);
         self.pass(len);
-        Ok(Some(&self.bytes[start..self.head]))
+        Ok(Some((at, &self.bytes[start..self.head])))
     }
 
     /// Passes over the next entry. Returns whether there was one.
