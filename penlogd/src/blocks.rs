@@ -6,9 +6,10 @@
 //! about evenly: a line is as far into its second as among the lines of the same second in its block.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use pen_records::time::{Resolution, Timestamp};
+
+use crate::lines::{ArrivedLine, HeldLine};
 
 /// Microseconds between two lines that are read together, and between the first and the last line of a burst.
 const TOGETHER: i64 = 5_000;
@@ -37,10 +38,7 @@ const CLOCK_MOVED: i64 = 100_000;
 /// A line that is held.
 #[derive(Debug)]
 pub(crate) struct BlockLine {
-    pub(crate) text: Box<[u8]>,
-    pub(crate) from: SocketAddr,
-    /// When the line was read.
-    pub(crate) read: Timestamp,
+    pub(crate) line: HeldLine,
     /// The logged time, by the collector's clock once the line has its place.
     pub(crate) time: (Timestamp, Resolution),
 }
@@ -112,7 +110,7 @@ impl BlockedLog {
     /// Holds a line. The clock of its stamp is `ahead` microseconds ahead of the collector's.
     pub(crate) fn hold(
         &mut self,
-        (line, from, read): (&[u8], SocketAddr, Timestamp),
+        line: ArrivedLine<'_>,
         time: (Timestamp, Resolution),
         ahead: i64,
     ) {
@@ -121,8 +119,8 @@ impl BlockedLog {
             // By whole steps, so that stamps stay stamps.
             self.ahead = (ahead + step / 2).div_euclid(step) * step;
         }
-        self.bytes += line.len();
-        self.coming.push(BlockLine { text: line.into(), from, read, time });
+        self.bytes += line.text.len();
+        self.coming.push(BlockLine { line: line.into(), time });
     }
 
     /// Gives the lines of the last burst their places.
@@ -139,7 +137,7 @@ impl BlockedLog {
                 same.push(next);
             }
             // What a block has of its last second ends when the block is written.
-            let passed = same[0].read.micros_since(at);
+            let passed = same[0].line.read.micros_since(at);
             let width = passed.clamp(1, resolution.micros());
             let count = i64::try_from(same.len()).unwrap_or(i64::MAX);
             for (number, line) in (0..).zip(same) {
@@ -149,9 +147,10 @@ impl BlockedLog {
     }
 
     fn place(&mut self, place: Timestamp, line: BlockLine) {
-        let lag = line.read.micros_since(place);
-        if line.read.micros_since(self.since) >= PERIOD {
-            (self.lags, self.since) = ([0, self.lags[0]], line.read);
+        let read = line.line.read;
+        let lag = read.micros_since(place);
+        if read.micros_since(self.since) >= PERIOD {
+            (self.lags, self.since) = ([0, self.lags[0]], read);
         }
         if lag <= LONGEST_HELD {
             self.lags[0] = self.lags[0].max(lag);
@@ -194,7 +193,7 @@ impl BlockedLog {
             self.place_lines();
         }
         let (_, line) = self.placed.pop_first()?;
-        self.bytes -= line.text.len();
+        self.bytes -= line.line.text.len();
         Some(line)
     }
 }
@@ -263,7 +262,7 @@ mod tests {
     fn fed(lines: &[(i64, i64)], after: i64) -> (Vec<i64>, BlockedLog) {
         let mut log = BlockedLog::default();
         let mut out = Vec::new();
-        let number = |line: BlockLine| String::from_utf8_lossy(&line.text).parse().unwrap();
+        let number = |line: BlockLine| String::from_utf8_lossy(&line.line.text).parse().unwrap();
         for &(logged, read) in lines {
             while let Some(line) = log.next_due(at(read)) {
                 out.push(number(line));
@@ -271,7 +270,9 @@ mod tests {
             let stamp = (at(logged / 1_000 * 1_000), Resolution::Second);
             if log.note(stamp, at(read)) {
                 let from = "192.0.2.1:5000".parse().unwrap();
-                log.hold((logged.to_string().as_bytes(), from, at(read)), stamp, 0);
+                let (text, read) = (logged.to_string(), at(read));
+                let line = ArrivedLine { text: text.as_bytes(), from, read, number: 0 };
+                log.hold(line, stamp, 0);
             } else {
                 out.push(logged);
             }

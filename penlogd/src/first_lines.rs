@@ -3,10 +3,10 @@
 //! `mergelogs` reads the beginning of a log twice. A collector cannot: it holds the first line that leaves a choice, and
 //! those behind it, until they are enough to learn from, or the first has waited for long enough.
 
-use std::net::SocketAddr;
-
 use pen_records::access::Parser;
 use pen_records::time::Timestamp;
+
+use crate::lines::{ArrivedLine, HeldLine};
 
 /// Microseconds for which a line is held at most.
 const HELD: i64 = 1_000_000;
@@ -18,19 +18,10 @@ const HELD_BYTES: usize = 16 << 10;
 /// Lines of a source after which none is held any more.
 const WATCHED: u32 = 64;
 
-/// A line that is held.
-#[derive(Debug)]
-pub(crate) struct FirstLine {
-    pub(crate) text: Box<[u8]>,
-    pub(crate) from: SocketAddr,
-    /// When the line was read.
-    pub(crate) read: Timestamp,
-}
-
 /// The first lines of a source.
 #[derive(Debug, Default)]
 pub(crate) struct FirstLines {
-    held: Vec<FirstLine>,
+    held: Vec<HeldLine>,
     bytes: usize,
     seen: u32,
 }
@@ -51,20 +42,14 @@ pub(crate) enum FirstLineFate {
 
 impl FirstLines {
     /// Takes a line, and holds a copy if it must wait.
-    pub(crate) fn take(
-        &mut self,
-        parser: &Parser,
-        line: &[u8],
-        from: SocketAddr,
-        read: Timestamp,
-    ) -> FirstLineFate {
+    pub(crate) fn take(&mut self, parser: &Parser, line: ArrivedLine<'_>) -> FirstLineFate {
         self.seen += 1;
         let is_first = self.held.is_empty();
-        if is_first && !parser.is_choice(line) {
+        if is_first && !parser.is_choice(line.text) {
             return FirstLineFate::Passes;
         }
-        self.held.push(FirstLine { text: line.into(), from, read });
-        self.bytes += line.len();
+        self.held.push(line.into());
+        self.bytes += line.text.len();
         if self.held.len() >= HELD_LINES || self.bytes >= HELD_BYTES {
             return FirstLineFate::Enough;
         }
@@ -82,7 +67,7 @@ impl FirstLines {
     }
 
     /// Returns the held lines, after the parser has learnt from them.
-    pub(crate) fn release(&mut self, parser: &mut Parser) -> Vec<FirstLine> {
+    pub(crate) fn release(&mut self, parser: &mut Parser) -> Vec<HeldLine> {
         self.bytes = 0;
         let held = std::mem::take(&mut self.held);
         parser.learn(held.iter().map(|line| &*line.text));

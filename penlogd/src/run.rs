@@ -1,14 +1,12 @@
 //! The loop around the [`Collector`]: sockets, signals, log files, and the only clock that is read.
 
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::diagnostics::{self, ASKED, MessageTarget};
 use pen_daemon::error::{ActionError, Doing as _, of_listening};
-use pen_daemon::logfile::{Buffering, LogFile};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
 use pen_records::shipment::DiscoveryQuestion;
@@ -19,7 +17,8 @@ use tracing::{error, info, warn};
 
 use crate::cli::{CollectorConfig, ReportFormat};
 use crate::collector::{ArrivalTime, Collector};
-use crate::held_answers::{HeldAnswer, HeldAnswers};
+use crate::held_answers::HeldAnswer;
+use crate::output::Output;
 use crate::report::CollectorReport;
 use crate::socket::{BATCH, DatagramBatch, ListenTarget, UdpListener};
 
@@ -62,7 +61,7 @@ fn serve(
     listeners: Vec<UdpListener>,
     settled: &Settled,
 ) -> Result<ExitCode, ActionError> {
-    let stdout = if config.log.is_some() { Stdout::Close } else { Stdout::Keep };
+    let stdout = if config.output.log.is_some() { Stdout::Close } else { Stdout::Keep };
     let collector_loop = CollectorLoop::new(config, listeners)?;
     runtime()?.block_on(async {
         let signals = Signals::new().doing("catch signals")?;
@@ -107,15 +106,6 @@ pub(crate) fn say_listening(listener: &UdpListener) {
     }
 }
 
-fn open(path: Option<PathBuf>, buffering: Buffering, bound: usize) -> Result<LogFile, ActionError> {
-    match path {
-        Some(path) => {
-            LogFile::open(&path, buffering, bound).doing(format_args!("open {}", path.display()))
-        }
-        None => LogFile::stdout(buffering, bound).doing("use the standard output"),
-    }
-}
-
 /// Wall clock time at the start plus a monotonic clock since: setting the system's time has no effect.
 struct SteadyClock {
     epoch: Timestamp,
@@ -123,9 +113,11 @@ struct SteadyClock {
 }
 
 impl SteadyClock {
-    fn new() -> Self {
-        let epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { epoch: Timestamp::from_micros(0) + epoch, start: Instant::now() }
+    /// A clock that shows no time before `least`.
+    fn new(least: Option<Timestamp>) -> Self {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let epoch = Timestamp::from_micros(0) + now;
+        Self { epoch: least.map_or(epoch, |least| epoch.max(least)), start: Instant::now() }
     }
 
     fn timestamp(&self, now: Instant) -> Timestamp {
@@ -176,9 +168,7 @@ pub(crate) struct CollectorLoop {
     may_gather: bool,
     /// When the sockets were last empty; `None` if each datagram is received as soon as it arrives.
     looked: Option<Timestamp>,
-    log: LogFile,
-    explain: Option<LogFile>,
-    answers: HeldAnswers,
+    output: Output,
     style: ReportFormat,
 }
 
@@ -188,30 +178,23 @@ impl CollectorLoop {
         config: CollectorConfig,
         listeners: Vec<UdpListener>,
     ) -> Result<Self, ActionError> {
-        let CollectorConfig {
-            log, buffering, explain, report: style, log_bytes, mut settings, ..
-        } = config;
-        let log = open(log, buffering, log_bytes)?;
-        let explain = match explain {
-            Some(path) => Some(open(Some(path), buffering, log_bytes)?),
-            None => None,
-        };
+        let CollectorConfig { report: style, output, mut settings, .. } = config;
         info!(
             "limits by --memory: {} servers, {} shippers, {} balancers",
             settings.servers, settings.senders, settings.balancers
         );
         let buffer = listeners.iter().map(UdpListener::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
+        let mut collector = Collector::new(settings);
+        let (output, last) = Output::open(output, &mut collector)?;
         Ok(Self {
-            clock: SteadyClock::new(),
-            collector: Collector::new(settings),
+            clock: SteadyClock::new(last),
+            collector,
             batch: DatagramBatch::default(),
             may_gather: buffer >= ROOMY,
             looked: None,
             listeners,
-            log,
-            explain,
-            answers: HeldAnswers::default(),
+            output,
             style,
         })
     }
@@ -239,26 +222,28 @@ impl CollectorLoop {
                 tokio::task::yield_now().await;
             }
             let due = self.next_due();
+            let is_willing = self.output.is_willing(&self.collector);
             let receive = tokio::select! {
                 biased;
                 event = events.next() => {
                     match event {
                         Event::Stop => return,
                         Event::Report => self.report(),
-                        Event::Reopen => self.reopen(),
+                        Event::Reopen => self.output.reopen(Instant::now()),
                     }
                     // A flood of signals must not keep datagrams waiting.
                     true
                 }
-                () = std::future::ready(()), if next != NextReceive::Wait => true,
-                () = readable(watches), if next == NextReceive::Wait => true,
+                () = std::future::ready(()), if is_willing && next != NextReceive::Wait => true,
+                () = readable(watches), if is_willing && next == NextReceive::Wait => true,
+                () = self.output.synced() => false,
                 () = sleep_until(due) => false,
             };
-            if receive {
+            if receive && is_willing {
                 next = self.receive();
             }
             self.settle();
-            if self.log.is_closed() {
+            if self.output.is_closed() {
                 info!("the reader of the standard output has closed it: exiting");
                 return;
             }
@@ -277,6 +262,9 @@ impl CollectorLoop {
                 }
                 more |= turn == BATCHES;
                 self.settle();
+                if !self.output.is_willing(&self.collector) {
+                    return NextReceive::Again;
+                }
             }
         }
         match more {
@@ -295,15 +283,18 @@ impl CollectorLoop {
     fn receive_batch(&mut self, index: usize) -> usize {
         let now = self.clock.timestamp(Instant::now());
         let arrived = ArrivalTime { after: self.looked.unwrap_or(now), by: now };
-        let Self { collector, batch, answers, .. } = self;
+        let Self { collector, batch, output, .. } = self;
         let since = Instant::now();
         let result = batch.receive(&mut self.listeners[index], |to, datagram| {
-            if let Some(answer) = collector.receive(to, datagram, arrived) {
+            output.prepare(collector);
+            let first_line = collector.next_line();
+            let answer = collector.receive(to, datagram, arrived);
+            output.received(collector, (to, arrived, first_line), datagram);
+            if let Some(answer) = answer {
                 // One that has sent nothing asks who is there.
                 let is_first =
                     matches!(DiscoveryQuestion::parse(datagram), Ok(it) if it.shipments == 0);
-                let lines = if is_first { 0 } else { collector.lines().0 };
-                answers.hold(HeldAnswer { listener: index, to, answer }, lines, since);
+                output.hold((index, to, answer), is_first, collector, since);
             }
         });
         match result {
@@ -317,29 +308,13 @@ impl CollectorLoop {
         }
     }
 
-    /// Writes the lines that are decided by now.
+    /// Writes the lines that are decided by now, and answers shippers.
     fn settle(&mut self) {
         let now = Instant::now();
-        let explain = self.explain.as_mut().map(LogFile::buffer);
-        self.collector.decide(self.clock.timestamp(now), self.log.buffer(), explain);
+        let at = self.clock.timestamp(now);
+        let Self { output, collector, listeners, .. } = self;
+        output.settle(collector, (at, now), |held| answer(listeners, &held));
         self.say_remarks();
-        self.log.settle(now);
-        if let Some(explain) = &mut self.explain {
-            explain.settle(now);
-        }
-        self.answer(now);
-    }
-
-    /// Answers shippers whose lines have been written.
-    fn answer(&mut self, now: Instant) {
-        let (written, dropped) = self.log.settled();
-        let (_, repeated) = self.collector.lines();
-        let is_writable = !self.log.is_failing();
-        while let Some(held) = self.answers.next(written + dropped + repeated, is_writable, now) {
-            if let Some(listener) = self.listeners.get(held.listener) {
-                listener.answer(held.to, &held.answer);
-            }
-        }
     }
 
     fn say_remarks(&mut self) {
@@ -348,25 +323,14 @@ impl CollectorLoop {
         }
     }
 
-    fn reopen(&mut self) {
-        let now = Instant::now();
-        self.log.reopen(now);
-        if let Some(explain) = &mut self.explain {
-            explain.reopen(now);
-        }
-    }
-
     fn next_due(&self) -> Option<Instant> {
         let decide = self.collector.next_due().map(|due| self.clock.instant(due));
-        let explain = self.explain.as_ref().and_then(LogFile::next_due);
-        let times =
-            [decide, self.log.next_due(), explain, self.answers.next_due(!self.log.is_failing())];
-        times.into_iter().flatten().min()
+        [decide, self.output.next_due()].into_iter().flatten().min()
     }
 
     fn current_report(&mut self) -> CollectorReport {
         let kernel_drops = self.listeners.iter_mut().map(UdpListener::drops).sum();
-        CollectorReport { log: self.log.counts(), kernel_drops, ..self.collector.report() }
+        CollectorReport { log: self.output.counts(), kernel_drops, ..self.collector.report() }
     }
 
     fn report(&mut self) {
@@ -383,23 +347,29 @@ impl CollectorLoop {
     }
 
     /// Receives what the sockets still hold, then decides and writes every line.
-    fn finish(&mut self) {
+    fn finish(mut self) {
         let until = Instant::now() + DRAIN;
         for index in 0..self.listeners.len() {
-            while self.receive_batch(index) > 0 && Instant::now() < until {
+            while self.output.is_willing(&self.collector)
+                && self.receive_batch(index) > 0
+                && Instant::now() < until
+            {
                 self.settle();
             }
         }
         let now = Instant::now();
-        let explain = self.explain.as_mut().map(LogFile::buffer);
-        self.collector.finish(self.clock.timestamp(now), self.log.buffer(), explain);
+        let at = self.clock.timestamp(now);
+        let Self { output, collector, listeners, .. } = &mut self;
+        output.finish(collector, (at, now), |held| answer(listeners, &held));
         self.say_remarks();
-        self.log.finish(now);
-        self.answer(now);
-        if let Some(explain) = &mut self.explain {
-            explain.finish(now);
-        }
         self.report();
+    }
+}
+
+/// Sends an answer from the address that was asked.
+fn answer(listeners: &[UdpListener], held: &HeldAnswer) {
+    if let Some(listener) = listeners.get(held.listener) {
+        listener.answer(held.to, &held.answer);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sources of lines: each server has its own format and its own number in the engine.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use pen_records::access::{LineError, Parser, Spec, envelope_host};
 use pen_records::addr::{ServerAddr, parse_ip};
@@ -15,6 +15,7 @@ use pen_records::time::{Resolution, Timestamp};
 use crate::blocks::BlockedLog;
 use crate::clocks::ServerClock;
 use crate::first_lines::FirstLines;
+use crate::lines::ArrivedLine;
 use crate::servers::{MappedServer, ServerTable};
 
 /// Hosts of a relay that messages name.
@@ -78,15 +79,16 @@ impl LineSource {
     /// Returns the time of a line by its stamp or by `read`; `None` if the line is held for its block.
     pub(crate) fn date_or_hold(
         &mut self,
-        (line, from, read): (&[u8], SocketAddr, Timestamp),
+        line: ArrivedLine<'_>,
         logged: (Timestamp, Resolution),
     ) -> Option<(Timestamp, Resolution)> {
+        let read = line.read;
         let time = self.clock.date(logged, read);
         if self.clock.catches_up() || !self.blocks.note(logged, read) {
             return Some(time);
         }
         let Some(clock) = self.clock.ahead() else { return Some(time) };
-        self.blocks.hold((line, from, read), logged, clock.micros);
+        self.blocks.hold(line, logged, clock.micros);
         None
     }
 }

@@ -47,15 +47,21 @@ const CAUSES: [(WarningCause, &str); 7] = [
 pub(crate) struct Warnings {
     since: Timestamp,
     counts: [u64; CAUSES.len()],
+    is_quiet: bool,
 }
 
 impl Default for Warnings {
     fn default() -> Self {
-        Self { since: Timestamp::MIN, counts: [0; CAUSES.len()] }
+        Self { since: Timestamp::MIN, counts: [0; CAUSES.len()], is_quiet: false }
     }
 }
 
 impl Warnings {
+    /// Leaves out all warnings, or no more: those of data that is read again were said before.
+    pub(crate) const fn be_quiet(&mut self, is_quiet: bool) {
+        self.is_quiet = is_quiet;
+    }
+
     /// Warns about something that `from` sent.
     pub(crate) fn warn(
         &mut self,
@@ -64,6 +70,9 @@ impl Warnings {
         now: Timestamp,
         what: impl fmt::Display,
     ) {
+        if self.is_quiet {
+            return;
+        }
         self.settle(now);
         let count = &mut self.counts[cause as usize];
         *count += 1;

@@ -1,11 +1,11 @@
-//! The bytes in which a collector keeps the numbers of its senders over a restart: little-endian, one after the other.
+//! Numbers of senders as bytes, kept by a collector over a restart: little-endian, without padding.
 
 use std::fmt;
 
 use crate::shipment::SenderOrigin;
 use crate::time::Timestamp;
 
-/// Bytes that are no snapshot: cut, damaged, or of a later release.
+/// A snapshot is cut, damaged, or of a later release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DamagedSnapshot;
 
@@ -49,7 +49,7 @@ impl SnapshotReader<'_> {
         Ok(u64::from_le_bytes(*bytes))
     }
 
-    /// Takes a number that fits 32 bits.
+    /// Takes a number of 32 bits.
     pub(crate) fn small(&mut self) -> Result<u32, DamagedSnapshot> {
         self.number()?.try_into().map_err(|_| DamagedSnapshot)
     }

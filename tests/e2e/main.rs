@@ -7,6 +7,7 @@
 mod haproxy;
 mod ids;
 mod ours;
+mod restarts;
 mod roads;
 mod stories;
 mod support;

@@ -27,6 +27,9 @@ pub struct DeliveryArgs {
     /// Decides when, and for how long
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Start penlogd without a journal
+    #[arg(long)]
+    without_journal: bool,
     /// Only tests whose name contains this
     #[arg(long)]
     test: Option<String>,
@@ -34,10 +37,13 @@ pub struct DeliveryArgs {
 
 /// The numbers of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct DeliveryCounts {
-    sent: u64,
-    lost: u64,
-    doubled: u64,
+pub struct DeliveryCounts {
+    /// Lines written.
+    pub sent: u64,
+    /// Lines that are not in the merged log.
+    pub lost: u64,
+    /// Surplus copies of lines.
+    pub doubled: u64,
 }
 
 /// Runs the tests and prints a line for each.
@@ -59,15 +65,29 @@ pub fn run(args: &DeliveryArgs) -> Result<(), ActionError> {
     Ok(())
 }
 
+/// Kills a `penlogd` with a journal under 2,000 lines a second from a file, so many times.
+///
+/// # Errors
+/// When a program cannot be started or does not end.
+pub fn killed_with_journal(times: u32, seed: u64) -> Result<DeliveryCounts, ActionError> {
+    let (target, signal) = (Target::Collector, Signal::SIGKILL);
+    let disturbance = Disturbance { target, signal, times, away: [Duration::ZERO; 2] };
+    let scene = Scene { input: LineInput::File, rate: 2_000, disturbance, has_journal: true };
+    scene.play(&TempFolder::new(), &mut SeededRandom::new(seed))
+}
+
 fn tests(args: &DeliveryArgs) -> Vec<(String, Scene)> {
     let (times, rate) = (args.times, args.rate);
+    let has_journal = !args.without_journal;
     let at_once = [Duration::ZERO; 2];
     let up_to_2_s = [Duration::ZERO, Duration::from_secs(2)];
     let mut tests = Vec::new();
     let mut add = |name: &str, input, rate, target, signal, times, away| {
         let disturbance = Disturbance { target, signal, times, away };
-        tests
-            .push((format!("{name}, {times} times, {rate}/s"), Scene { input, rate, disturbance }));
+        tests.push((
+            format!("{name}, {times} times, {rate}/s"),
+            Scene { input, rate, disturbance, has_journal },
+        ));
     };
     let (pipe, file) = (LineInput::Pipe, LineInput::File);
     add("penlogd restarted, pipe", pipe, 100, Target::Collector, Signal::SIGTERM, times, at_once);

@@ -46,12 +46,15 @@ pub(super) struct Scene {
     /// Lines a second.
     pub(super) rate: u32,
     pub(super) disturbance: Disturbance,
+    /// Whether the collector has a journal.
+    pub(super) has_journal: bool,
 }
 
 /// The running programs.
 struct Stage<'a> {
     folder: &'a TempFolder,
     input: LineInput,
+    has_journal: bool,
     addr: SocketAddr,
     collector: Program,
     shipper: Program,
@@ -67,7 +70,7 @@ impl Scene {
         folder: &TempFolder,
         random: &mut SeededRandom,
     ) -> Result<DeliveryCounts, ActionError> {
-        let mut stage = Stage::new(folder, self.input)?;
+        let mut stage = Stage::new(folder, self)?;
         stage.write_for(CALM, self.rate)?;
         for _ in 0..self.disturbance.times {
             self.disturb(&mut stage, random)?;
@@ -93,7 +96,9 @@ impl Scene {
         program.stop(signal)?;
         stage.write_for(away, self.rate)?;
         match target {
-            Target::Collector => stage.collector = collector(stage.folder, stage.addr)?,
+            Target::Collector => {
+                stage.collector = collector(stage.folder, stage.addr, stage.has_journal)?;
+            }
             Target::Shipper => stage.shipper = shipper(stage.folder, stage.input, stage.addr)?,
         }
         Ok(())
@@ -101,9 +106,10 @@ impl Scene {
 }
 
 impl<'a> Stage<'a> {
-    fn new(folder: &'a TempFolder, input: LineInput) -> Result<Self, ActionError> {
+    fn new(folder: &'a TempFolder, scene: &Scene) -> Result<Self, ActionError> {
+        let Scene { input, has_journal, .. } = *scene;
         let addr = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let collector = collector(folder, addr)?;
+        let collector = collector(folder, addr, has_journal)?;
         let file = OpenOptions::new().create(true).append(true).open(folder.join("access.log"));
         let file = file.doing("make a log")?;
         let mut shipper = shipper(folder, input, addr)?;
@@ -111,7 +117,7 @@ impl<'a> Stage<'a> {
             LineInput::Pipe => Box::new(shipper.take_stdin()),
             LineInput::File => Box::new(file),
         };
-        Ok(Self { folder, input, addr, collector, shipper, output, next: 0 })
+        Ok(Self { folder, input, has_journal, addr, collector, shipper, output, next: 0 })
     }
 
     /// Writes lines at a steady rate.
@@ -147,9 +153,16 @@ impl<'a> Stage<'a> {
     }
 }
 
-fn collector(folder: &TempFolder, addr: SocketAddr) -> Result<Program, ActionError> {
+fn collector(
+    folder: &TempFolder,
+    addr: SocketAddr,
+    has_journal: bool,
+) -> Result<Program, ActionError> {
     let mut command = Command::new(sibling("penlogd")?);
     command.args(["-f", "--listen", &addr.to_string(), "-l"]).arg(folder.join("merged.log"));
+    if has_journal {
+        command.arg("--journal").arg(folder.join("journal"));
+    }
     let program = Program::start("penlogd", &mut command)?;
     program.wait_until_listening()?;
     Ok(program)

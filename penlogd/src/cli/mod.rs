@@ -26,6 +26,9 @@ pub use self::check::no_place;
 pub use self::senders::SenderArgs;
 use crate::allow::Allow;
 use crate::collector::CollectorSettings;
+use crate::journal::Durability;
+use crate::journaling::JournalSettings;
+use crate::output::OutputSettings;
 use crate::socket::ListenTarget;
 
 /// The command that is no option.
@@ -93,6 +96,18 @@ pub struct CollectorArgs {
     /// With --explain: also name the mappings that could explain the line, and the evidence for each
     #[arg(long, requires = "explain")]
     candidates: bool,
+    /// Keep what comes in this folder until it is in the log, so that a restart, a kill or a power cut loses
+    /// no line and writes none twice
+    #[arg(long, value_name = "DIR", requires = "log")]
+    journal: Option<PathBuf>,
+    /// With --journal: confirm lines when they survive a power cut (`disk`), or the death of penlogd
+    /// (`process`)
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "disk", requires = "journal")]
+    durable: Durability,
+    /// With --journal: about the most MiB to keep in it
+    #[arg(long, value_name = "MIB", default_value = "2048", requires = "journal",
+          value_parser = number("MiB", 16..=1_048_576))]
+    journal_size: u32,
     /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: ReportFormat,
@@ -125,16 +140,10 @@ pub struct CollectorConfig {
     pub debug: u8,
     /// Addresses to listen on.
     pub listen: Vec<ListenTarget>,
-    /// Path of the log; `None` for the standard output.
-    pub log: Option<PathBuf>,
-    /// When lines are written.
-    pub buffering: Buffering,
-    /// Path of the explanations, if asked for.
-    pub explain: Option<PathBuf>,
+    /// Files that lines go to.
+    pub output: OutputSettings,
     /// Format of the report.
     pub report: ReportFormat,
-    /// Bytes of finished lines kept while nothing can be written.
-    pub log_bytes: usize,
     /// Settings of the collector.
     pub settings: CollectorSettings,
     /// What the user should know about the command line.
@@ -170,7 +179,8 @@ impl CollectorConfig {
     pub fn embedded(log: PathBuf, senders: SenderArgs) -> Result<Self, CollectorArgsError> {
         let args = CollectorArgs::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
         let config = Self::try_from(CollectorArgs { senders, ..args })?;
-        Ok(Self { log: Some(log), ..config })
+        let output = OutputSettings { log: Some(log), ..config.output };
+        Ok(Self { output, ..config })
     }
 }
 
@@ -185,6 +195,11 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             None => path(file),
         };
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
+        let journal = jailed(args.journal)?;
+        if journal.is_some() && log.is_none() {
+            let text = "--journal needs a log file (-l): nobody can know what the reader of the standard output has got";
+            return Err(CollectorArgsError(vec![text.to_owned()]));
+        }
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
             Some(port) => vec![ListenTarget::Everywhere(port)],
@@ -214,11 +229,20 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             },
             debug: args.debug,
             listen,
-            log,
-            buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
-            explain,
+            output: OutputSettings {
+                log,
+                explain,
+                buffering: if args.line_buffered { Buffering::Lines } else { Buffering::Blocks },
+                log_bytes: memory / 8,
+                journal: journal.map(|folder| JournalSettings {
+                    folder,
+                    durability: args.durable,
+                    window: args.window,
+                    wait: args.wait,
+                    bytes: u64::from(args.journal_size) << 20,
+                }),
+            },
             report: args.report,
-            log_bytes: memory / 8,
             remarks,
             settings: CollectorSettings {
                 engine,
@@ -279,9 +303,9 @@ mod tests {
     fn old_command_lines_mean_what_they_meant() {
         let config = config("-b -d -d -f -j /srv -l log -n 5000 -p pid -u nobody 10000").unwrap();
         assert!(!config.process.background);
-        assert_eq!((config.debug, config.buffering), (2, Buffering::Lines));
+        assert_eq!((config.debug, config.output.buffering), (2, Buffering::Lines));
         assert_eq!(config.listen, [ListenTarget::Everywhere(10_000)]);
-        assert_eq!(config.log, Some("/log".into()));
+        assert_eq!(config.output.log, Some("/log".into()));
         assert_eq!(config.process.jail, Some("/srv".into()));
         assert_eq!(config.process.user.as_deref(), Some("nobody"));
         assert_eq!(config.settings.engine.max_mappings, 5_000);
@@ -311,6 +335,9 @@ mod tests {
             "1 --privacy key=/nowhere/key",
             "1 --mapping-format 192.0.2.1=%h",
             "1 --unmatched drop",
+            "1 --journal dir",
+            "-l log 1 --durable process",
+            "-l log 1 --journal dir --journal-size 1",
             "-x 1",
         ] {
             assert!(config(line).is_err(), "{line}");

@@ -11,8 +11,9 @@ use pen_records::time::{Resolution, Timestamp};
 
 use crate::arena::Arena;
 use crate::blocks::BlockLine;
-use crate::first_lines::{FirstLine, FirstLineFate};
+use crate::first_lines::FirstLineFate;
 use crate::fit::FitWindow;
+use crate::lines::ArrivedLine;
 use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
 use crate::third_party::UnusableLine;
@@ -34,7 +35,7 @@ pub(super) struct BufferedLine {
     pub(super) client: Option<LineSpan>,
     /// Number of the line's source.
     pub(super) source: u32,
-    /// Number of the line.
+    /// See [`ArrivedLine::number`].
     pub(super) number: u64,
 }
 
@@ -53,6 +54,8 @@ pub(super) struct Intake {
     pub(super) sources: LineSources,
     pub(super) warnings: Warnings,
     pub(super) received: ReceivedCounts,
+    /// Number of the next line to arrive.
+    pub(super) next_line: u64,
     pub(super) fit: FitWindow,
     pub(super) twins: TwinFinder,
     /// Sources that turned out to look like a balancer, and the server that logs the same.
@@ -83,6 +86,7 @@ impl Intake {
             twins: TwinFinder::default(),
             found_balancers: Vec::new(),
             received: ReceivedCounts::default(),
+            next_line: 0,
             keyless: 0,
             balancers: BalancerHashes::default(),
             holding: Vec::new(),
@@ -180,6 +184,8 @@ impl Intake {
 
     /// Takes an access line that was read at `read`. It waits in the engine, or before that for more lines of its source.
     pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
+        let number = self.next_line;
+        self.next_line += 1;
         let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
         if self.sources.is_beyond_limit(source) {
             let limit = self.sources.limit();
@@ -189,11 +195,10 @@ impl Intake {
             self.warnings.warn(WarningCause::Servers, from, read, what);
         }
         let Some(place) = self.sources.get_mut(source) else { return };
-        let Some(first) = &mut place.first else {
-            return self.known_line(source, line, from, (read, None));
-        };
-        match first.take(&place.parser, line, from, read) {
-            FirstLineFate::Passes => self.known_line(source, line, from, (read, None)),
+        let line = ArrivedLine { text: line, from, read, number };
+        let Some(first) = &mut place.first else { return self.known_line(source, line, None) };
+        match first.take(&place.parser, line) {
+            FirstLineFate::Passes => self.known_line(source, line, None),
             FirstLineFate::Held { is_first: true } => self.holding.push(source),
             FirstLineFate::Held { is_first: false } => {}
             FirstLineFate::Enough => self.release(source),
@@ -210,8 +215,8 @@ impl Intake {
         self.holding.retain(|&other| other != source);
         let Some(place) = self.sources.get_mut(source) else { return };
         let Some(first) = &mut place.first else { return };
-        for FirstLine { text, from, read } in first.release(&mut place.parser) {
-            self.known_line(source, &text, from, (read, None));
+        for line in first.release(&mut place.parser) {
+            self.known_line(source, line.arrived(), None);
         }
     }
 
@@ -233,8 +238,8 @@ impl Intake {
         while let Some(place) = self.sources.get_mut(source) {
             let is_full = place.blocks.bytes() > share;
             let line = if is_full { place.blocks.next_held() } else { place.blocks.next_due(now) };
-            let Some(BlockLine { text, from, read, time }) = line else { break };
-            self.known_line(source, &text, from, (read, Some(time)));
+            let Some(BlockLine { line, time }) = line else { break };
+            self.known_line(source, line.arrived(), Some(time));
         }
     }
 
@@ -242,7 +247,7 @@ impl Intake {
     fn date(
         &mut self,
         source: u32,
-        line: (&[u8], SocketAddr, Timestamp),
+        line: ArrivedLine<'_>,
         logged: (Timestamp, Resolution),
     ) -> Option<(Timestamp, Resolution)> {
         let time = self.sources.get_mut(source)?.date_or_hold(line, logged);
@@ -274,14 +279,14 @@ impl Intake {
         }
     }
 
-    /// Takes a line read at `read`, or holds the line if the source sends blocks. A held line comes back `dated`.
+    /// Takes a line, or holds it if the source sends blocks. A held line comes back `dated`.
     fn known_line(
         &mut self,
         source: u32,
-        line: &[u8],
-        from: SocketAddr,
-        (read, dated): (Timestamp, Option<(Timestamp, Resolution)>),
+        arrived: ArrivedLine<'_>,
+        dated: Option<(Timestamp, Resolution)>,
     ) {
+        let ArrivedLine { text: line, from, read, number } = arrived;
         let Some(place) = self.sources.get_mut(source) else { return };
         let parsed = place.parser.parse(line);
         let server = place.server;
@@ -292,7 +297,7 @@ impl Intake {
         let time = match (dated, &parsed) {
             (Some(time), _) => time,
             (None, &Ok(AccessLine { time: Some(logged), .. })) => {
-                let Some(time) = self.date(source, (line, from, read), logged) else { return };
+                let Some(time) = self.date(source, arrived, logged) else { return };
                 time
             }
             _ => (read, Resolution::Microsecond),
@@ -333,7 +338,6 @@ impl Intake {
             u32::try_from(text.len()).expect("a datagram, or a line put together within 2^20");
         self.arena.push(text);
         self.fit.line(&evidence);
-        let number = self.received.lines;
         if self.sources.has_suspects()
             && let (Some(request), Some(client)) = (evidence.long, client)
         {

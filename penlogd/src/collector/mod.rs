@@ -1,9 +1,11 @@
 //! The collector's core: datagrams with their arrival times in, finished lines out. No socket, no clock.
 //!
-//! `intake` feeds the join, `look` notices what does not fit, `shipments` reads what our shippers send, `write` appends decided lines to the log.
+//! `intake` feeds the join, `look` notices what does not fit, `shipments` reads what our shippers send, `write` appends decided lines to the log,
+//! `restart` has what a journal needs.
 
 mod intake;
 mod look;
+mod restart;
 mod shipments;
 mod write;
 
@@ -22,6 +24,7 @@ use pen_records::time::Timestamp;
 
 use self::intake::{Intake, RecordSender};
 use crate::allow::Allow;
+use crate::line_numbers::{NumberRuns, NumberSet};
 use crate::misfits::MisfitWatch;
 use crate::pieces::{Added, Pieces};
 use crate::report::{CollectorReport, ServerReport, WaitTimes};
@@ -89,6 +92,12 @@ pub struct Collector {
     pieces: Pieces,
     queue: WaitTimes,
     misfits: MisfitWatch,
+    /// Whether the last datagram brought records or lines.
+    has_taken: bool,
+    /// The decided lines, if a journal needs their numbers.
+    decided: Option<NumberRuns>,
+    /// Lines that an earlier run has written.
+    done: NumberSet,
 }
 
 impl Collector {
@@ -115,6 +124,9 @@ impl Collector {
             pieces: Pieces::new(settings.unfinished_bytes),
             queue: WaitTimes::default(),
             misfits: MisfitWatch::default(),
+            has_taken: false,
+            decided: None,
+            done: NumberSet::default(),
             settings,
         }
     }
@@ -130,7 +142,10 @@ impl Collector {
         arrived: ArrivalTime,
     ) -> Option<DiscoveryAnswer> {
         let now = arrived.by;
+        self.has_taken = false;
         self.misfits.came(now);
+        // Before this datagram, whenever the lines before it are decided: so their numbers depend on arrivals alone.
+        self.end_overdue(now);
         self.intake.received.datagrams += 1;
         self.intake.received.bytes += datagram.len() as u64;
         if !self.pieces.is_empty() && self.add_piece(from, datagram, now) {
@@ -147,11 +162,13 @@ impl Collector {
                         self.refuse(from, now, "a balancer's lines");
                         return None;
                     }
+                    self.has_taken = true;
                     self.intake.received.mapping_datagrams += 1;
                     lines.for_each(|line| self.third_party_line(reader, line, from, arrived.after));
                     return None;
                 }
                 let sender = self.line_sender(from, now)?;
+                self.has_taken = true;
                 self.intake.received.line_datagrams += 1;
                 if self.pieces.begin(from, datagram, now) {
                     return None;
@@ -183,9 +200,7 @@ impl Collector {
 
     /// Appends the lines whose waiting time is over to `out`, in order of arrival, and an explanation of each to `explain`.
     pub fn decide(&mut self, now: Timestamp, out: &mut Vec<u8>, explain: Option<&mut Vec<u8>>) {
-        for (from, bytes) in self.pieces.overdue(now) {
-            self.whole_line(from, &bytes, now);
-        }
+        self.end_overdue(now);
         self.intake.release_due(now);
         self.intake.engine.advance(now);
         self.write_decided(now, out, explain);
@@ -199,9 +214,9 @@ impl Collector {
 
     /// Appends all held lines: the input has ended.
     pub fn finish(&mut self, now: Timestamp, out: &mut Vec<u8>, explain: Option<&mut Vec<u8>>) {
-        for (from, bytes) in self.pieces.overdue(Timestamp::MAX) {
-            self.whole_line(from, &bytes, now);
-        }
+        if self.decided.is_none() {
+            self.end_overdue(Timestamp::MAX);
+        } // The journal keeps the pieces, and their end may still come.
         self.intake.release_due(Timestamp::MAX);
         self.intake.engine.advance(now);
         self.intake.engine.finish();
@@ -262,6 +277,7 @@ impl Collector {
             self.refuse(from, now, "a mapping");
             return;
         }
+        self.has_taken = true;
         self.intake.received.mapping_datagrams += 1;
         let from = RecordSender { addr: from, balancer: None };
         self.intake.mapping(from, mapping, arrived.after, now);
@@ -278,6 +294,7 @@ impl Collector {
         self.intake.received.packets += 1;
         let (before, forgotten) = (self.origins.seen(), self.origins.forgotten());
         let Some(dating) = self.origins.receive(packet, now) else { return };
+        self.has_taken = true;
         let balancer = BalancerId(dating.balancer());
         self.intake.engine.came(balancer, now, packet.count(), dating.missing());
         if self.origins.forgotten() > forgotten {
@@ -364,17 +381,22 @@ impl Collector {
 
     /// Returns whether the datagram continues an unfinished line.
     fn add_piece(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> bool {
-        match self.pieces.add(from, datagram) {
-            Added::NoPiece => false,
-            Added::More => {
-                self.intake.received.line_datagrams += 1;
-                true
-            }
-            Added::Whole(bytes) => {
-                self.intake.received.line_datagrams += 1;
-                self.whole_line(from, &bytes, now);
-                true
-            }
+        let added = self.pieces.add(from, datagram);
+        if added == Added::NoPiece {
+            return false;
+        }
+        self.has_taken = true;
+        self.intake.received.line_datagrams += 1;
+        if let Added::Whole(bytes) = added {
+            self.whole_line(from, &bytes, now);
+        }
+        true
+    }
+
+    /// Takes lines whose end did not come.
+    fn end_overdue(&mut self, now: Timestamp) {
+        for (from, bytes) in self.pieces.overdue(now) {
+            self.whole_line(from, &bytes, now);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, Shipment};
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, Shipment, ShipmentOutcome};
 use pen_records::time::Timestamp;
 
 use super::Collector;
@@ -29,6 +29,7 @@ impl Collector {
         let forgotten = self.senders.forgotten();
         let arrival =
             self.senders.receive(shipment, now, |line, read| intake.line(source, line, from, read));
+        self.has_taken = arrival.outcome == ShipmentOutcome::New;
         if self.senders.forgotten() > forgotten {
             let limit = self.settings.senders;
             let what = format_args!(
@@ -59,6 +60,7 @@ impl Collector {
         let mut lines = Vec::new();
         let arrival =
             self.senders.receive(shipment, now, |line, read| lines.push((line.to_vec(), read)));
+        self.has_taken = arrival.outcome == ShipmentOutcome::New;
         for (line, read) in lines {
             self.third_party_line(reader, &line, from, read);
         }

@@ -48,10 +48,19 @@ impl Collector {
         if let Some(why) = &mut why {
             self.rewriter.mask_candidates(why);
         }
-        if self.intake.twins.is_repeat(from, number) {
-            self.intake.received.repeated += 1;
+        let is_repeat = self.intake.twins.is_repeat(from, number);
+        let received = &mut self.intake.received;
+        if is_repeat || self.done.contains(number) {
+            let is_done = self.done.contains(number);
+            *if is_done { &mut received.written_before } else { &mut received.repeated } += 1;
+            if let Some(decided) = self.decided.as_mut().filter(|_| !is_done) {
+                decided.push(number, false);
+            }
             self.intake.arena.pop(len as usize, |_| {});
             return;
+        }
+        if let Some(decided) = &mut self.decided {
+            decided.push(number, true);
         }
         let rewriter = &mut self.rewriter;
         self.intake.arena.pop(len as usize, |text| {

@@ -50,6 +50,8 @@ pub struct ReceivedCounts {
     pub not_understood: u64,
     /// Access lines left out because a server logged the same request: lines of a balancer.
     pub repeated: u64,
+    /// Access lines that were read again from the journal, and that an earlier run has written.
+    pub written_before: u64,
 }
 
 /// Waiting times of lines.
@@ -193,6 +195,7 @@ impl CollectorReport {
                     ("waiting to be written", log.waiting),
                     ("dropped", log.dropped),
                     ("repeated by a balancer", received.repeated),
+                    ("written by an earlier run", received.written_before),
                     ("held", join.held),
                 ],
             },

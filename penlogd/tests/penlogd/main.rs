@@ -1,6 +1,7 @@
 //! The program itself: on loopback, ended when dropped, waited for by what it says.
 
 mod hostile;
+mod journal;
 mod manual;
 mod process;
 mod signals;

@@ -6,7 +6,7 @@ use crate::shipment::SenderClock;
 use crate::snapshot::{DamagedSnapshot, SnapshotReader, SnapshotWriter};
 
 impl Origins {
-    /// Appends what is known of each balancer's numbers. Counters are not part of it.
+    /// Appends the numbers of each balancer, without counters.
     pub fn write_snapshot(&self, out: &mut Vec<u8>) {
         let mut out = SnapshotWriter(out);
         out.count(self.origins.len());
@@ -17,7 +17,7 @@ impl Origins {
         }
     }
 
-    /// Takes the balancers of a snapshot, beyond the limit of balancers none. They are numbered anew.
+    /// Takes and renumbers the balancers of a snapshot, up to the limit of balancers.
     ///
     /// # Errors
     /// The bytes are no snapshot. The balancers before the damage are taken.

@@ -6,7 +6,7 @@ use crate::shipment::SenderClock;
 use crate::snapshot::{DamagedSnapshot, SnapshotReader, SnapshotWriter};
 
 impl SenderTable {
-    /// Appends what the table knows of each shipper's numbers. Counters and unfinished long lines are not part of it.
+    /// Appends the numbers of each shipper, without counters and unfinished long lines.
     pub fn write_snapshot(&self, out: &mut Vec<u8>) {
         let mut out = SnapshotWriter(out);
         out.count(self.senders.len());

@@ -1,0 +1,40 @@
+//! An access line on its way to the join.
+
+use std::net::SocketAddr;
+
+use pen_records::time::Timestamp;
+
+/// A line as it came.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ArrivedLine<'a> {
+    pub(crate) text: &'a [u8],
+    pub(crate) from: SocketAddr,
+    /// When the line was read.
+    pub(crate) read: Timestamp,
+    /// How many lines came before.
+    pub(crate) number: u64,
+}
+
+/// A line held before the join.
+#[derive(Debug)]
+pub(crate) struct HeldLine {
+    pub(crate) text: Box<[u8]>,
+    from: SocketAddr,
+    pub(crate) read: Timestamp,
+    number: u64,
+}
+
+impl From<ArrivedLine<'_>> for HeldLine {
+    fn from(line: ArrivedLine<'_>) -> Self {
+        let ArrivedLine { text, from, read, number } = line;
+        Self { text: text.into(), from, read, number }
+    }
+}
+
+impl HeldLine {
+    /// Returns the line as it came.
+    pub(crate) fn arrived(&self) -> ArrivedLine<'_> {
+        let Self { text, from, read, number } = self;
+        ArrivedLine { text, from: *from, read: *read, number: *number }
+    }
+}
