@@ -41,8 +41,14 @@ fn main() -> io::Result<()> {
         match Datagram::parse(&buffer[..len]) {
             Datagram::Question(question) => {
                 let mut answer = Vec::new();
-                DiscoveryAnswer { nonce: question.nonce, window, datagram: 0, received: None }
-                    .write(&mut answer);
+                DiscoveryAnswer {
+                    nonce: question.nonce,
+                    window,
+                    datagram: 0,
+                    received: None,
+                    positions: senders.positions(&question.streams),
+                }
+                .write(&mut answer);
                 socket.send_to(&answer, from)?;
                 answers += 1;
                 continue;

@@ -75,7 +75,7 @@ fn read(
 ) -> io::Result<()> {
     // Fails if the input is no pipe or the size exceeds the user's limit; the default size works too.
     let _ = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let mut splitter = Splitter::new();
+    let mut splitter = Splitter::new(0);
     let mut deadline = None;
     loop {
         if signals.stop() && deadline.is_none() {
@@ -97,17 +97,17 @@ fn read(
         match input.read(splitter.space()) {
             Ok(0) => break,
             Ok(len) => {
-                let cut = splitter.read(len, |lines| queue.push(lines));
+                let cut = splitter.read(len, |lines| queue.push(lines.bytes));
                 queue.add_cut(cut);
             }
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                splitter.finish(|lines| queue.push(lines));
+                splitter.finish(|lines| queue.push(lines.bytes));
                 return Err(error);
             }
         }
     }
-    splitter.finish(|lines| queue.push(lines));
+    splitter.finish(|lines| queue.push(lines.bytes));
     Ok(())
 }
 

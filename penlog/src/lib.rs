@@ -5,11 +5,13 @@
 //! shipments to a collector of this package, as single lines to a classic collector. `link_state` decides which, and
 //! when to hold lines back. The lookup thread resolves the collector's name from time to time (`destination`).
 
+mod chunk;
 mod cli;
 mod destination;
 mod follow;
 mod input;
 mod link_state;
+mod positions;
 mod queue;
 mod report;
 mod shipper;
@@ -26,6 +28,7 @@ use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
 use cli::{FollowSettings, InputSource, ShipperArgs, ShipperConfig};
+use follow::FileFollower;
 use follow::state::{self, ShipperState};
 use queue::SendQueue;
 use report::{ShipperReport, tell};
@@ -83,17 +86,23 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
     if known == Some(&collector) && !config.classic {
         queue.set_ours();
     }
+    let follower = match &source {
+        InputSource::Files(files) => {
+            Some(FileFollower::new(files.clone(), (earlier, collector), &queue))
+        }
+        InputSource::Stdin | InputSource::Fifo(_) => None,
+    };
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
 
     let reader = {
         let queue = Arc::clone(&queue);
         thread::Builder::new().name("reader".into()).spawn(move || {
-            let ended = match source {
-                InputSource::Stdin => input::stdin(&queue, &signals).map(|()| None),
-                InputSource::Fifo(path) => input::fifo(&path, &queue, &signals).map(|()| None),
-                InputSource::Files(files) => {
-                    Ok(Some(follow::follow(files, (earlier, collector), &queue, &signals)))
+            let ended = match (source, follower) {
+                (_, Some(follower)) => Ok(Some(follow::follow(follower, &queue, &signals))),
+                (InputSource::Fifo(path), None) => {
+                    input::fifo(&path, &queue, &signals).map(|()| None)
                 }
+                (_, None) => input::stdin(&queue, &signals).map(|()| None),
             };
             queue.close();
             ended

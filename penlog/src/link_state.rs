@@ -62,6 +62,7 @@ pub(crate) struct LinkState {
     confirmed: u64,
     /// When the first of the unconfirmed bytes was sent, or a time before.
     unconfirmed_since: Instant,
+    next_question: QuestionTime,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +80,15 @@ struct PendingQuestion {
     first: Instant,
     /// Bytes sent before this question.
     mark: u64,
+}
+
+/// Time of the next question while shipping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QuestionTime {
+    /// To confirm shipments, or after a pause.
+    WhenDue,
+    /// Now: there is more to ask.
+    AtOnce,
 }
 
 /// How lines are sent now.
@@ -125,6 +135,7 @@ impl LinkState {
             sent: 0,
             confirmed: 0,
             unconfirmed_since: now,
+            next_question: QuestionTime::WhenDue,
         };
         link.begin(now);
         link
@@ -235,6 +246,7 @@ impl LinkState {
         };
         match self.asked {
             Some(asked) => asked.at + LATE,
+            None if self.next_question == QuestionTime::AtOnce => heard,
             None if self.sent - self.confirmed >= window / 2 => self.unconfirmed_since,
             None if !self.is_confirmed() && self.ended => self.unconfirmed_since,
             None if !self.is_confirmed() => self.unconfirmed_since + CONFIRM,
@@ -246,6 +258,11 @@ impl LinkState {
     /// reply counts.
     pub(crate) fn nonce(&self, fresh: u64) -> u64 {
         self.asked.map_or(fresh, |asked| asked.nonce)
+    }
+
+    /// Decides when the next question is asked.
+    pub(crate) fn ask_next(&mut self, time: QuestionTime) {
+        self.next_question = time;
     }
 
     /// Notes that the question was sent.
@@ -310,10 +327,13 @@ impl LinkState {
 mod tests {
     use std::collections::VecDeque;
 
+    use pen_records::shipment::StreamList;
+
     use super::*;
 
-    const fn answer(nonce: u64, window: u32) -> DiscoveryAnswer {
-        DiscoveryAnswer { nonce, window, datagram: 0, received: None }
+    fn answer(nonce: u64, window: u32) -> DiscoveryAnswer {
+        let (received, positions) = (None, StreamList::default());
+        DiscoveryAnswer { nonce, window, datagram: 0, received, positions }
     }
 
     fn shipping(window: u32, now: Instant) -> LinkState {

@@ -11,6 +11,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use memchr::{memchr_iter, memrchr};
+use pen_records::shipment::StreamSpan;
+
+use crate::chunk::{Chunk, PLACE, READ};
+use crate::positions::StreamPositions;
 
 /// Small pushes are gathered up to this size.
 const CHUNK: usize = 64 << 10;
@@ -29,46 +33,8 @@ pub(crate) struct SendQueue {
     /// The collector is one of this package.
     ours: AtomicBool,
     made: Instant,
-}
-
-/// Memory of one entry of [`Chunk::reads`], in bytes.
-const READ: usize = size_of::<(usize, Duration)>();
-
-/// Lines read within this time share one read time.
-const TOGETHER: Duration = Duration::from_micros(200);
-
-/// Whole lines, line feeds included, with their read times.
-#[derive(Debug, Default)]
-pub(crate) struct Chunk {
-    pub(crate) bytes: Vec<u8>,
-    /// End offset and read time of each run of lines that were read together; times count from the queue's creation.
-    pub(crate) reads: VecDeque<(usize, Duration)>,
-}
-
-impl Chunk {
-    /// Memory of the chunk in bytes.
-    fn held(&self) -> usize {
-        self.bytes.capacity() + self.reads.len() * READ
-    }
-
-    /// Returns when the line that begins at `at` was read; call with ascending offsets.
-    pub(crate) fn read(&mut self, at: usize) -> Option<Duration> {
-        while self.reads.front().is_some_and(|&(end, _)| end <= at) {
-            self.reads.pop_front();
-        }
-        self.reads.front().map(|&(_, read)| read)
-    }
-
-    /// Appends lines. Without memory for another read time, they get the read time of the lines before.
-    fn append(&mut self, lines: &[u8], read: Duration, room: usize) {
-        self.bytes.extend_from_slice(lines);
-        match self.reads.back_mut() {
-            Some((end, last)) if room < READ || read.saturating_sub(*last) < TOGETHER => {
-                *end = self.bytes.len();
-            }
-            _ => self.reads.push_back((self.bytes.len(), read)),
-        }
-    }
+    /// How far the collector has received followed files.
+    pub(crate) positions: StreamPositions,
 }
 
 #[derive(Debug, Default)]
@@ -112,7 +78,8 @@ impl SendQueue {
         let inner = Mutex::new(Inner { max, ..Inner::default() });
         let (room, made) = (Condvar::new(), Instant::now());
         let (done, ours) = (AtomicU64::new(0), AtomicBool::new(false));
-        Ok((Self { inner, room, wake, done, ours, made }, Waker(reader)))
+        let positions = StreamPositions::default();
+        Ok((Self { inner, room, wake, done, ours, made, positions }, Waker(reader)))
     }
 
     /// Returns the time since the queue was created: the clock of read times.
@@ -122,14 +89,20 @@ impl SendQueue {
 
     /// Pushes whole lines that were just read. Lines without room are dropped and counted.
     pub(crate) fn push(&self, lines: &[u8]) {
+        self.push_part(lines, None);
+    }
+
+    /// Pushes whole lines with the place in a followed file.
+    pub(crate) fn push_part(&self, lines: &[u8], span: Option<StreamSpan>) {
         let read = self.clock();
         let mut inner = self.lock();
         let room = inner.room();
         if lines.len() <= room {
-            inner.append(lines, read);
+            inner.append(lines, read, span);
         } else {
             let fits = memrchr(b'\n', &lines[..room]).map_or(0, |end| end + 1);
-            inner.append(&lines[..fits], read);
+            let end = |span: StreamSpan| StreamSpan { end: span.start + fits as u64, ..span };
+            inner.append(&lines[..fits], read, span.map(end));
             inner.dropped += memchr_iter(b'\n', &lines[fits..]).count() as u64;
         }
         self.wake_if_wanted(inner);
@@ -139,9 +112,11 @@ impl SendQueue {
     pub(crate) fn wait_for_room(&self, len: usize, timeout: Duration) -> bool {
         let (inner, _) = self
             .room
-            .wait_timeout_while(self.lock(), timeout, |inner| inner.room() < len && inner.len > 0)
+            .wait_timeout_while(self.lock(), timeout, |inner| {
+                inner.room_for_part() < len && inner.len > 0
+            })
             .unwrap_or_else(PoisonError::into_inner);
-        inner.room() >= len
+        inner.room_for_part() >= len
     }
 
     /// Counts truncated lines.
@@ -237,10 +212,14 @@ impl SendQueue {
 impl Inner {
     /// Returns how many bytes can be pushed now.
     fn room(&self) -> usize {
-        let tail = |last: &Chunk| last.bytes.capacity() - last.bytes.len();
-        let tail = self.chunks.back().map_or(0, tail);
+        let tail = self.chunks.back().map_or(0, Chunk::spare);
         // Lines that do not fit into the last chunk get a new one.
         self.free().saturating_sub(READ).max(tail)
+    }
+
+    /// Returns how many bytes of a followed file can be pushed now.
+    fn room_for_part(&self) -> usize {
+        if self.free() < READ + PLACE { 0 } else { self.room().saturating_sub(PLACE) }
     }
 
     /// Returns how many bytes of memory are free.
@@ -248,17 +227,17 @@ impl Inner {
         self.max.saturating_sub(self.held)
     }
 
-    fn append(&mut self, lines: &[u8], read: Duration) {
+    fn append(&mut self, lines: &[u8], read: Duration, span: Option<StreamSpan>) {
         if lines.is_empty() {
             return;
         }
         self.len += lines.len();
         self.pushed += lines.len() as u64;
-        let fits = |last: &&mut Chunk| last.bytes.capacity() - last.bytes.len() >= lines.len();
+        let fits = |last: &&mut Chunk| last.spare() >= lines.len();
         let free = self.free();
         if let Some(last) = self.chunks.back_mut().filter(fits) {
             self.held -= last.held();
-            last.append(lines, read, free);
+            last.append(lines, read, span, free);
             self.held += last.held();
             return;
         }
@@ -267,11 +246,10 @@ impl Inner {
         let fits = |spare: &Chunk| (wanted..=free).contains(&spare.bytes.capacity());
         let mut chunk = match self.spare.iter().position(fits) {
             Some(index) => self.spare.swap_remove(index),
-            None => Chunk { bytes: Vec::with_capacity(wanted), ..Chunk::default() },
+            None => Chunk::with_capacity(wanted),
         };
-        chunk.bytes.clear();
-        chunk.reads.clear();
-        chunk.append(lines, read, READ);
+        chunk.clear();
+        chunk.append(lines, read, span, READ);
         self.held += chunk.held();
         self.chunks.push_back(chunk);
     }
@@ -293,6 +271,8 @@ impl AsFd for Waker {
 
 #[cfg(test)]
 mod tests {
+    use pen_records::shipment::StreamId;
+
     use super::*;
 
     fn queue(max: usize) -> (SendQueue, Waker) {
@@ -363,25 +343,10 @@ mod tests {
     }
 
     #[test]
-    fn lines_keep_the_time_they_were_read() {
-        let mut chunk = Chunk::default();
-        let micros = Duration::from_micros;
-        for (line, read) in [("one\n", 100), ("two\n", 150), ("three\n", 300), ("four\n", 499)] {
-            chunk.append(line.as_bytes(), micros(read), READ);
-        }
-        let times = [0, 4, 8, 14].map(|at| chunk.read(at));
-        assert_eq!(times, [100, 100, 300, 300].map(|at| Some(micros(at))));
-        assert_eq!(chunk.read(19), None);
-        chunk.append(b"without room\n", micros(900), READ - 1);
-        assert_eq!(chunk.read(19), Some(micros(900)), "the first has room always");
-        chunk.append(b"without room\n", micros(1_900), READ - 1);
-        assert_eq!(chunk.read(32), Some(micros(900)));
-    }
-
-    #[test]
     fn a_reader_of_files_can_wait_for_room() {
-        let (queue, _waker) = queue(10 + READ);
-        queue.push(b"12345678\n");
+        let (queue, _waker) = queue(10 + 2 * READ + 2 * PLACE);
+        let span = StreamSpan { stream: StreamId::default(), start: 0, end: 9 };
+        queue.push_part(b"12345678\n", Some(span));
         assert!(!queue.wait_for_room(9, Duration::from_millis(1)));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| queue.wait_for_room(9, Duration::from_secs(60)));

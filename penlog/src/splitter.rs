@@ -13,13 +13,26 @@ const READ: usize = 256 << 10;
 pub(crate) struct Splitter {
     bytes: Vec<u8>,
     filled: usize,
-    /// The rest of a truncated line is being skipped.
-    skipping: bool,
+    /// Bytes of a truncated line that were skipped so far; `None` while no line is truncated.
+    skipped: Option<u64>,
+    /// Offset in the stream of the first byte in `bytes`.
+    offset: u64,
+}
+
+/// Whole lines, line feeds included, with offsets in the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct WholeLines<'a> {
+    pub(crate) bytes: &'a [u8],
+    /// Offset of the first byte.
+    pub(crate) start: u64,
+    /// Offset behind the last byte.
+    pub(crate) end: u64,
 }
 
 impl Splitter {
-    pub(crate) fn new() -> Self {
-        Self { bytes: vec![0; READ], filled: 0, skipping: false }
+    /// Creates a splitter of a stream read from `offset` on.
+    pub(crate) fn new(offset: u64) -> Self {
+        Self { bytes: vec![0; READ], filled: 0, skipped: None, offset }
     }
 
     /// Returns the buffer to read into.
@@ -30,56 +43,78 @@ impl Splitter {
         &mut self.bytes[self.filled..]
     }
 
-    /// Processes the `len` bytes just read: calls `push` with whole lines, line feeds included. Returns how many
-    /// lines were truncated.
-    pub(crate) fn read(&mut self, len: usize, mut push: impl FnMut(&[u8])) -> u32 {
+    /// Processes the `len` bytes just read: calls `push` with whole lines. Returns how many lines were truncated.
+    pub(crate) fn read(&mut self, len: usize, mut push: impl FnMut(WholeLines<'_>)) -> u32 {
         let fresh = self.filled;
         self.filled += len;
-        let mut start = 0;
-        let mut cut = 0;
-        if self.skipping {
-            match memchr(b'\n', &self.bytes[..self.filled]) {
-                Some(end) => (start, self.skipping) = (end + 1, false),
-                None => self.filled = 0,
-            }
-        } else if self.filled > LINE {
+        let is_long = self.skipped.is_some();
+        if is_long || self.filled > LINE {
             // Only the first line can be too long: the rest came in one read.
             let end = memchr(b'\n', &self.bytes[fresh..self.filled]).map(|end| fresh + end);
-            if end.unwrap_or(self.filled) > LINE {
-                self.bytes[LINE] = b'\n';
-                push(&self.bytes[..=LINE]);
-                cut = 1;
-                match end {
-                    Some(end) => start = end + 1,
-                    None => (self.filled, self.skipping) = (0, true),
+            if is_long || end.unwrap_or(self.filled) > LINE {
+                self.truncate(end, &mut push);
+                let cut = u32::from(!is_long);
+                if end.is_some() {
+                    self.whole_lines(0, &mut push);
                 }
+                return cut;
             }
         }
-        if start < self.filled
-            && let Some(last) = memrchr(b'\n', &self.bytes[start.max(fresh)..self.filled])
-        {
-            let end = start.max(fresh) + last + 1;
-            push(&self.bytes[start..end]);
-            start = end;
+        self.whole_lines(fresh, &mut push);
+        0
+    }
+
+    /// Keeps the beginning of a long line, and pushes the line once the `end` is read: the place ends there.
+    fn truncate(&mut self, end: Option<usize>, push: &mut impl FnMut(WholeLines<'_>)) {
+        let skipped = self.skipped.unwrap_or(0);
+        let Some(end) = end else {
+            self.skipped = Some(skipped + (self.filled - LINE) as u64);
+            self.filled = LINE;
+            return;
+        };
+        self.bytes[LINE] = b'\n';
+        let place = self.offset + skipped + end as u64 + 1;
+        push(WholeLines { bytes: &self.bytes[..=LINE], start: self.offset, end: place });
+        self.skipped = None;
+        self.pass(end + 1, place);
+    }
+
+    /// Pushes whole lines; there is no line feed before `fresh`.
+    fn whole_lines(&mut self, fresh: usize, push: &mut impl FnMut(WholeLines<'_>)) {
+        if let Some(last) = memrchr(b'\n', &self.bytes[fresh..self.filled]) {
+            let end = fresh + last + 1;
+            let place = self.offset + end as u64;
+            push(WholeLines { bytes: &self.bytes[..end], start: self.offset, end: place });
+            self.pass(end, place);
         }
-        self.bytes.copy_within(start..self.filled, 0);
-        self.filled -= start;
-        cut
+    }
+
+    /// Drops pushed bytes; `offset` is the stream offset behind.
+    fn pass(&mut self, bytes: usize, offset: u64) {
+        self.bytes.copy_within(bytes..self.filled, 0);
+        self.filled -= bytes;
+        self.offset = offset;
     }
 
     /// Ends the input: a last line without a line feed gets one.
-    pub(crate) fn finish(&mut self, mut push: impl FnMut(&[u8])) {
-        if self.filled > 0 && !self.skipping {
+    pub(crate) fn finish(&mut self, mut push: impl FnMut(WholeLines<'_>)) {
+        let end = self.offset + self.pending();
+        if self.filled > 0 {
             self.bytes.truncate(self.filled);
             self.bytes.push(b'\n');
-            push(&self.bytes);
+            push(WholeLines { bytes: &self.bytes, start: self.offset, end });
         }
-        *self = Self::new();
+        *self = Self::new(end);
+    }
+
+    /// Returns the bytes that an unfinished line occupies here.
+    pub(crate) fn held(&self) -> usize {
+        self.filled
     }
 
     /// Returns the number of bytes of an unfinished line.
-    pub(crate) fn pending(&self) -> usize {
-        self.filled
+    pub(crate) fn pending(&self) -> u64 {
+        self.filled as u64 + self.skipped.unwrap_or(0)
     }
 }
 
@@ -89,13 +124,19 @@ mod tests {
 
     /// Feeds the input in parts of `part` bytes and gives back lines and how many were cut.
     fn split(input: &[u8], part: usize) -> (Vec<u8>, u32) {
-        let mut splitter = Splitter::new();
-        let (mut out, mut cut) = (Vec::new(), 0);
+        let mut splitter = Splitter::new(7);
+        let (mut out, mut cut, mut place) = (Vec::new(), 0, 7);
+        let mut push = |lines: WholeLines<'_>| {
+            assert_eq!(lines.start, place, "no byte is left out");
+            place = lines.end;
+            out.extend_from_slice(lines.bytes);
+        };
         for bytes in input.chunks(part) {
             splitter.space()[..bytes.len()].copy_from_slice(bytes);
-            cut += splitter.read(bytes.len(), |lines| out.extend_from_slice(lines));
+            cut += splitter.read(bytes.len(), &mut push);
         }
-        splitter.finish(|lines| out.extend_from_slice(lines));
+        splitter.finish(&mut push);
+        assert_eq!(place, 7 + input.len() as u64, "each byte has its place");
         (out, cut)
     }
 

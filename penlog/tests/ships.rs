@@ -142,7 +142,8 @@ fn to_a_stopped_collector(more: &[&str]) -> (RunningShipper, UdpSocket) {
     let nonce =
         pen_records::shipment::DiscoveryQuestion::parse(&buffer[..len]).expect("a question").nonce;
     let mut answer = Vec::new();
-    pen_records::shipment::DiscoveryAnswer { nonce, window: 0, datagram: 0, received: None }
+    let (received, positions) = (None, Default::default());
+    pen_records::shipment::DiscoveryAnswer { nonce, window: 0, datagram: 0, received, positions }
         .write(&mut answer);
     socket.send_to(&answer, from).expect("loopback takes it");
     penlog.says("shipping to");

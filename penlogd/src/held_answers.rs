@@ -64,10 +64,13 @@ impl HeldAnswers {
 
 #[cfg(test)]
 mod tests {
+    use pen_records::shipment::StreamList;
+
     use super::*;
 
     fn answer(nonce: u64) -> HeldAnswer {
-        let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1, received: None };
+        let (received, positions) = (None, StreamList::default());
+        let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1, received, positions };
         HeldAnswer { listener: 0, to: ([127, 0, 0, 1], 1).into(), answer }
     }
 

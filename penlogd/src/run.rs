@@ -291,9 +291,11 @@ impl CollectorLoop {
             let answer = collector.receive(to, datagram, arrived);
             output.received(collector, (to, arrived, first_line), datagram);
             if let Some(answer) = answer {
-                // One that has sent nothing asks who is there.
-                let is_first =
-                    matches!(DiscoveryQuestion::parse(datagram), Ok(it) if it.shipments == 0);
+                // One that has sent nothing asks who is there, unless it asks how far an earlier run has come.
+                let is_first = matches!(
+                    DiscoveryQuestion::parse(datagram),
+                    Ok(it) if it.shipments == 0 && it.streams.is_empty()
+                );
                 output.hold((index, to, answer), is_first, collector, since);
             }
         });

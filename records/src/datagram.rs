@@ -128,7 +128,9 @@ mod tests {
 
     use super::*;
     use crate::mapping::packet::write_packet;
-    use crate::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
+    use crate::shipment::{
+        Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter, StreamList,
+    };
     use crate::time::Timestamp;
 
     const ORIGIN: SenderOrigin = SenderOrigin { id: 1, start: Timestamp::from_micros(2) };
@@ -139,9 +141,13 @@ mod tests {
         assert_eq!(writer.push(b"a line", None), Push::Taken);
         let shipment = writer.finish(SendStamp::default(), <[u8]>::to_vec).unwrap();
         let mut question = Vec::new();
-        DiscoveryQuestion { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0 }.write(&mut question);
+        let streams = StreamList::default();
+        DiscoveryQuestion { nonce: 1, origin: ORIGIN, shipments: 0, lines: 0, streams }
+            .write(&mut question);
         let mut answer = Vec::new();
-        DiscoveryAnswer { nonce: 1, window: 0, datagram: 0, received: None }.write(&mut answer);
+        let (received, positions) = (None, StreamList::default());
+        DiscoveryAnswer { nonce: 1, window: 0, datagram: 0, received, positions }
+            .write(&mut answer);
         let mut packet = Vec::new();
         write_packet(ORIGIN, 0, Timestamp::default(), 0, (0, b""), &mut packet);
         for (datagram, expected) in [

@@ -15,7 +15,7 @@ use pen_records::mapping::packet::{
     OVERHEAD, PacketRecords, restamp_packet, write_packet, write_record,
 };
 use pen_records::mapping::{Mapping, MappingKind};
-use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin};
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin, StreamList};
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
@@ -355,7 +355,8 @@ impl MappingWriter {
             if let Some(nonce) = self.ring.question(self.random.hash_one(now), self.next, now) {
                 let (origin, shipments) = (self.origin, self.next);
                 self.buf.clear();
-                DiscoveryQuestion { nonce, origin, shipments, lines: 0 }.write(&mut self.buf);
+                let (lines, streams) = (0, StreamList::default());
+                DiscoveryQuestion { nonce, origin, shipments, lines, streams }.write(&mut self.buf);
                 let _ = socket.send(&self.buf); // Asked again without a reply.
             }
             if self.ring.is_repairing() {
@@ -595,7 +596,9 @@ mod tests {
                     .unwrap_or(ReceivedShipments { from: next, upto: next });
                 let mut answer = Vec::new();
                 let (nonce, received) = (question.nonce, Some(received));
-                DiscoveryAnswer { nonce, window: 0, datagram: 0, received }.write(&mut answer);
+                let positions = StreamList::default();
+                DiscoveryAnswer { nonce, window: 0, datagram: 0, received, positions }
+                    .write(&mut answer);
                 socket.send_to(&answer, from).unwrap();
                 continue;
             }

@@ -120,7 +120,13 @@ fn tests(args: &DeliveryArgs) -> Vec<(String, Scene)> {
         at_once,
     );
     add("penlogd killed, file", file, rate, Target::Collector, Signal::SIGKILL, times, up_to_2_s);
-    add("penlog killed, file", file, rate, Target::Shipper, Signal::SIGKILL, times, up_to_2_s);
+    let killed = (Target::Shipper, Signal::SIGKILL);
+    for (name, input) in [
+        ("penlog killed, file", file),
+        ("penlog killed, file rotated every 0.2 s", LineInput::Rotated),
+    ] {
+        add(name, input, rate, killed.0, killed.1, times, up_to_2_s);
+    }
     let long = [Duration::from_secs(30); 2];
     add("penlogd away for 30 s, pipe", pipe, rate / 5, Target::Collector, Signal::SIGKILL, 1, long);
     add("penlogd away for 30 s, file", file, rate, Target::Collector, Signal::SIGKILL, 1, long);

@@ -1,8 +1,9 @@
 //! One test: a writer of numbered lines, a shipper and a collector, and what happens to them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead as _, BufReader, Write};
+use std::io::{self, BufRead as _, BufReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -17,11 +18,16 @@ use crate::{ActionError, Doing as _};
 /// How long traffic goes on before, between and after disturbances, at least.
 const CALM: Duration = Duration::from_secs(2);
 
+/// Pause between two rotations.
+const ROTATE: Duration = Duration::from_millis(200);
+
 /// Where the shipper reads lines from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineInput {
     Pipe,
     File,
+    /// A file that is renamed, and made anew, every 200 ms.
+    Rotated,
 }
 
 /// The disturbed program.
@@ -99,7 +105,9 @@ impl Scene {
             Target::Collector => {
                 stage.collector = collector(stage.folder, stage.addr, stage.has_journal)?;
             }
-            Target::Shipper => stage.shipper = shipper(stage.folder, stage.input, stage.addr)?,
+            Target::Shipper => {
+                stage.shipper = shipper(stage.folder, stage.input, stage.addr)?;
+            }
         }
         Ok(())
     }
@@ -110,12 +118,15 @@ impl<'a> Stage<'a> {
         let Scene { input, has_journal, .. } = *scene;
         let addr = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST));
         let collector = collector(folder, addr, has_journal)?;
-        let file = OpenOptions::new().create(true).append(true).open(folder.join("access.log"));
-        let file = file.doing("make a log")?;
+        let path = folder.join("access.log");
+        let file = open(&path).doing("make a log")?;
         let mut shipper = shipper(folder, input, addr)?;
         let output: Box<dyn Write> = match input {
             LineInput::Pipe => Box::new(shipper.take_stdin()),
             LineInput::File => Box::new(file),
+            LineInput::Rotated => {
+                Box::new(RotatedFile { path, file, since: Instant::now(), number: 0 })
+            }
         };
         Ok(Self { folder, input, has_journal, addr, collector, shipper, output, next: 0 })
     }
@@ -168,6 +179,33 @@ fn collector(
     Ok(program)
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).append(true).open(path)
+}
+
+/// A log that is rotated while it is written.
+struct RotatedFile {
+    path: PathBuf,
+    file: File,
+    since: Instant,
+    number: u32,
+}
+
+impl Write for RotatedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.since.elapsed() >= ROTATE {
+            self.number += 1;
+            std::fs::rename(&self.path, self.path.with_extension(format!("log.{}", self.number)))?;
+            (self.file, self.since) = (open(&self.path)?, Instant::now());
+        }
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
 fn shipper(
     folder: &TempFolder,
     input: LineInput,
@@ -175,9 +213,13 @@ fn shipper(
 ) -> Result<Program, ActionError> {
     let mut command = Command::new(sibling("penlog")?);
     command.args([addr.ip().to_string(), addr.port().to_string()]);
-    if input == LineInput::File {
-        command.args(["--from-start", "--state"]).arg(folder.join("state"));
-        command.arg("--follow").arg(folder.join("access.log"));
+    match input {
+        LineInput::Pipe => {}
+        LineInput::File | LineInput::Rotated => {
+            let rotated = if input == LineInput::Rotated { "access.log*" } else { "access.log" };
+            command.args(["--from-start", "--state"]).arg(folder.join("state"));
+            command.arg("--follow").arg(folder.join(rotated));
+        }
     }
     Program::start("penlog", command.stdin(Stdio::piped()))
 }
@@ -189,7 +231,7 @@ fn line(number: u64) -> String {
 }
 
 /// Counts the numbers of the lines in a log, of which `sent` were sent.
-fn count(merged: &std::path::Path, sent: u64) -> Result<DeliveryCounts, ActionError> {
+fn count(merged: &Path, sent: u64) -> Result<DeliveryCounts, ActionError> {
     let mut times = vec![0_u32; usize::try_from(sent).unwrap_or(usize::MAX)];
     for line in BufReader::new(File::open(merged).doing("read the merged log")?).lines() {
         let line = line.doing("read the merged log")?;

@@ -10,6 +10,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::file::FileStart;
+use super::stream::{FileHead, StreamName};
+
 /// Bytes that are compared.
 const COMPARED: usize = 4 << 10;
 
@@ -48,6 +51,30 @@ impl LastBytes {
     }
 }
 
+/// The content of a file before a truncation.
+#[derive(Clone, Debug)]
+pub(super) struct OldContent {
+    pub(super) last: LastBytes,
+    /// The name of the stream.
+    pub(super) name: Option<StreamName>,
+}
+
+impl OldContent {
+    /// Returns the start in a copy; `None` if the file is no copy.
+    fn start_in(&self, copy: &File, length: u64) -> io::Result<Option<FileStart>> {
+        let head = FileHead::of(copy)?.map(|head| head.hash());
+        let has_head = self.name.is_some_and(|name| Some(name.head) == head);
+        let start = match self.last.start_in(copy, length)? {
+            // Nothing was read by this run: an earlier one has.
+            None if self.last.bytes.is_empty() && has_head => Some(self.last.end.min(length)),
+            start => start,
+        };
+        // The lines behind go on in the same stream.
+        let stream = self.name.filter(|_| has_head);
+        Ok(start.map(|offset| FileStart { offset, stream, is_resumed: true }))
+    }
+}
+
 /// What a new file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NewFile {
@@ -56,14 +83,14 @@ pub(super) enum NewFile {
     /// Nothing that is not in the followed file, or nothing yet.
     Copy,
     /// A copy of what the followed file was before its truncation: the lines up to here were read.
-    OldCopy(u64),
+    OldCopy(FileStart),
 }
 
 /// Compares a new file with a followed one, and with what was read of it before its last truncation.
 pub(super) fn compare(
     new: &Path,
     followed: (&Path, &File),
-    before: Option<&LastBytes>,
+    before: Option<&OldContent>,
 ) -> io::Result<NewFile> {
     if !is_name_of_copy(new, followed.0) {
         return Ok(NewFile::Log);
@@ -93,7 +120,7 @@ fn is_name_of_copy(new: &Path, followed: &Path) -> bool {
 }
 
 /// Reads so many bytes, or fewer at the end of the file.
-fn bytes_at(file: &File, start: u64, count: usize) -> io::Result<Vec<u8>> {
+pub(super) fn bytes_at(file: &File, start: u64, count: usize) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; count];
     let mut filled = 0;
     while filled < count {
@@ -110,6 +137,8 @@ fn bytes_at(file: &File, start: u64, count: usize) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use pen_records::shipment::StreamId;
+
     use super::*;
 
     fn read(texts: &[&str]) -> LastBytes {
@@ -123,7 +152,13 @@ mod tests {
         let folder = pen_testing::TempFolder::new();
         let log = folder.write("access.log", "one\ntwo\nthree\n");
         let file = File::open(&log).unwrap();
-        let old = read(&["zero\n", "half\n"]);
+        let old = OldContent { last: read(&["zero\n", "half\n"]), name: None };
+        let head = xxhash_rust::xxh3::xxh3_64(b"zero\n");
+        let name = Some(StreamName { id: StreamId::default(), head });
+        let earlier = OldContent { last: LastBytes::from_offset(10), name };
+        let copy =
+            |offset, stream| NewFile::OldCopy(FileStart { offset, stream, is_resumed: true });
+        let (old_copy, named_copy) = (|offset| copy(offset, None), |offset| copy(offset, name));
         for (name, text, before, expected) in [
             ("access.log~", "one\ntwo\n", None, NewFile::Copy),
             ("access.log.1", "one\ntwo\nthree\n", None, NewFile::Copy),
@@ -131,10 +166,12 @@ mod tests {
             ("access.log.2", "one\ntwo\nother\n", None, NewFile::Log),
             ("access.log.3", "one\ntwo\nthree\nfour\n", None, NewFile::Log),
             ("error.log", "one\ntwo\n", None, NewFile::Log),
-            ("access.log.4", "zero\nhalf\n", Some(&old), NewFile::OldCopy(10)),
-            ("access.log.5", "zero\nhalf\nlate\n", Some(&old), NewFile::OldCopy(10)),
-            ("access.log.6", "zero\nha", Some(&old), NewFile::OldCopy(7)),
+            ("access.log.4", "zero\nhalf\n", Some(&old), old_copy(10)),
+            ("access.log.5", "zero\nhalf\nlate\n", Some(&old), old_copy(10)),
+            ("access.log.6", "zero\nha", Some(&old), old_copy(7)),
             ("access.log.7", "zero\nfull\n", Some(&old), NewFile::Log),
+            ("access.log.8", "zero\nhalf\nlate\n", Some(&earlier), named_copy(10)),
+            ("access.log.9", "full\nhalf\nlate\n", Some(&earlier), NewFile::Log),
         ] {
             let new = folder.write(name, text);
             assert_eq!(compare(&new, (&log, &file), before).unwrap(), expected, "{name}");

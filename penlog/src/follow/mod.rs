@@ -1,14 +1,17 @@
 //! Follows log files through every rotation.
 //!
 //! A file is identified by device and inode, whatever its current name. Following drops no line: when the queue is full,
-//! reading pauses.
+//! reading pauses. A file is also a stream of numbered bytes: the next run asks the collector for the position by name.
 
 mod copies;
 mod file;
 mod id;
 mod pattern;
+mod start;
 pub(crate) mod state;
+mod stream;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -25,9 +28,10 @@ use crate::report::tell;
 use crate::signals::StopSignals;
 
 use copies::NewFile;
-use file::{FollowedFile, ReadProgress};
+use file::{FileStart, FollowedFile, ReadProgress};
 use id::FileId;
-use state::{FilePosition, ShipperState};
+use state::ShipperState;
+use stream::HostKey;
 
 /// Pause between two looks for new lines in idle files.
 const LOOK: Duration = Duration::from_millis(100);
@@ -40,30 +44,35 @@ const SAVE: Duration = Duration::from_secs(1);
 const LET_GO: Duration = Duration::from_secs(60);
 /// Reads of one file before the next file gets its share.
 const TURN: usize = 16;
+/// How long to wait for room in the queue before looking at signals again.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The followed files and the position in each.
 #[derive(Debug)]
 pub(crate) struct FileFollower {
     files: FollowSettings,
     followed: Vec<FollowedFile>,
+    /// The host's part of stream names.
+    host: HostKey,
     /// Host and port of the collector.
     collector: String,
     /// Whether there is a state file of an earlier run.
     resumes: bool,
+    /// Positions were taken from the collector, or given up.
+    has_begun: bool,
     saved: ShipperState,
+    /// A file or a name is new: the state file has to say so before lines are sent.
+    is_unsaved: bool,
     /// Messages printed so far.
     complaints: Vec<String>,
 }
 
-/// Follows files until a stop signal, then reads what is there once more. `earlier` is what an earlier run left, and
-/// `collector` the collector's name in the state file.
+/// Follows files until a stop signal, then reads what is there once more.
 pub(crate) fn follow(
-    files: FollowSettings,
-    (earlier, collector): (Option<ShipperState>, String),
+    mut follower: FileFollower,
     queue: &SendQueue,
     signals: &StopSignals,
 ) -> FileFollower {
-    let mut follower = FileFollower::new(files, earlier, collector);
     let start = Instant::now();
     let (mut scan, mut save) = (start, start + SAVE);
     loop {
@@ -72,8 +81,15 @@ pub(crate) fn follow(
             follower.scan(now, queue);
             scan = now + SCAN;
         }
+        if std::mem::take(&mut follower.is_unsaved) {
+            follower.save_or_complain(queue);
+        }
         let stop = signals.stop();
-        let busy = follower.read(queue, signals, now);
+        if stop {
+            // Nobody waits for an answer any more.
+            queue.positions.give_up();
+        }
+        let busy = follower.begin(queue) && follower.read(queue, signals, now);
         if now >= save {
             follower.save_or_complain(queue);
             save = now + SAVE;
@@ -89,56 +105,6 @@ pub(crate) fn follow(
 }
 
 impl FileFollower {
-    fn new(files: FollowSettings, earlier: Option<ShipperState>, collector: String) -> Self {
-        let mut this = Self {
-            files,
-            followed: Vec::new(),
-            collector,
-            resumes: earlier.is_some(),
-            saved: ShipperState::default(),
-            complaints: Vec::new(),
-        };
-        this.first_scan(earlier.unwrap_or_default().positions);
-        this
-    }
-
-    /// Resumes where an earlier run stopped, also in renamed files, and starts new files at their end (or at their
-    /// start, if asked for or if there was an earlier run).
-    fn first_scan(&mut self, resume: Vec<FilePosition>) {
-        let now = Instant::now();
-        for position in resume {
-            match state::find(&position) {
-                Some(path) => self.resume_at(&path, position.offset, now),
-                None => complain(&mut self.complaints, gone(&position)),
-            }
-        }
-        let new_to_us = self.resumes || self.files.from_start;
-        for path in self.matches() {
-            let end = std::fs::metadata(&path).map_or(0, |meta| meta.len());
-            self.open(&path, Some(if new_to_us { 0 } else { end }), now);
-        }
-        for pattern in &self.files.patterns {
-            if !pattern::matches(pattern).iter().any(|path| path.exists()) {
-                let text = format!("no file matches {} yet: waiting for one", pattern.display());
-                complain(&mut self.complaints, text);
-            }
-        }
-    }
-
-    /// Opens a file at the position of an earlier run.
-    fn resume_at(&mut self, path: &Path, offset: u64, now: Instant) {
-        let len = std::fs::metadata(path).map_or(offset, |meta| meta.len());
-        if len < offset {
-            let text = format!(
-                "{} has {len} bytes, fewer than the {offset} that an earlier run read: it was truncated, so lines may \
-                 be missing; reading it from its start",
-                path.display()
-            );
-            complain(&mut self.complaints, text);
-        }
-        self.open(path, Some(offset), now);
-    }
-
     fn matches(&self) -> Vec<std::path::PathBuf> {
         self.files.patterns.iter().flat_map(|path| pattern::matches(path)).collect()
     }
@@ -149,11 +115,11 @@ impl FileFollower {
         let paths = self.matches();
         let there: Vec<FileId> = paths.iter().filter_map(|path| FileId::of(path)).collect();
         for path in &paths {
-            self.open_new(path, now);
+            self.open_new(path, FileStart::default(), now);
         }
         for file in &mut self.followed {
             if !there.contains(&file.id) && now >= file.active + LET_GO {
-                file.end_line(queue);
+                file.end_line(queue, &self.host, now);
             }
         }
         self.followed.retain(|file| {
@@ -161,8 +127,8 @@ impl FileFollower {
         });
     }
 
-    /// Starts to follow a file that appeared, from its start. A copy of a followed file has been read already.
-    fn open_new(&mut self, path: &Path, now: Instant) {
+    /// Starts to follow a file that appeared. A copy of a followed file has been read already.
+    fn open_new(&mut self, path: &Path, start: FileStart, now: Instant) {
         if FileId::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
             return;
         }
@@ -170,14 +136,15 @@ impl FileFollower {
             let new = file.compare(path).unwrap_or(NewFile::Log);
             (new != NewFile::Log).then_some((new, &file.path))
         });
-        let Some((new, original)) = found else { return self.open(path, Some(0), now) };
+        let Some((new, original)) = found else { return self.open(path, start, now) };
         let what = format!("{} is a copy of {}", path.display(), original.display());
         match new {
             NewFile::OldCopy(start) => {
-                self.open(path, Some(start), now);
+                self.open(path, start, now);
                 let text = format!(
-                    "{what} from before it was truncated: reading only what comes behind byte {start}; rotate by \
-                     renaming, since copytruncate loses lines"
+                    "{what} from before it was truncated: reading only what comes behind byte {}; rotate by \
+                     renaming, since copytruncate loses lines",
+                    start.offset
                 );
                 complain(&mut self.complaints, text);
             }
@@ -189,12 +156,15 @@ impl FileFollower {
     }
 
     /// Starts to follow a file, unless it is followed already.
-    fn open(&mut self, path: &Path, offset: Option<u64>, now: Instant) {
+    fn open(&mut self, path: &Path, start: FileStart, now: Instant) {
         if FileId::of(path).is_some_and(|id| self.followed.iter().any(|file| file.id == id)) {
             return;
         }
-        match FollowedFile::open(path, offset.unwrap_or(0), now) {
-            Ok(file) => self.followed.push(file),
+        match FollowedFile::open(path, start, &self.host, now) {
+            Ok(file) => {
+                self.followed.push(file);
+                self.is_unsaved = true;
+            }
             // The file was just renamed or removed, or appears later.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => {
@@ -215,12 +185,19 @@ impl FileFollower {
         let mut busy = false;
         for file in &mut self.followed {
             for _ in 0..TURN {
-                match file.read(queue, now) {
+                match file.read(queue, &self.host, PATIENCE, now) {
                     Ok(ReadProgress::Read) => busy = true,
+                    Ok(ReadProgress::Truncated(read)) => {
+                        busy = true;
+                        complain(&mut self.complaints, truncated(file, read));
+                    }
+                    Ok(ReadProgress::Renamed) => {
+                        (busy, self.is_unsaved) = (true, true);
+                        break;
+                    }
                     Ok(ReadProgress::End) => break,
                     // The sender lags behind: try again later.
-                    Ok(ReadProgress::Full) if signals.hurry() => return false,
-                    Ok(ReadProgress::Full) => return true,
+                    Ok(ReadProgress::Full) => return !signals.hurry(),
                     Err(error) => {
                         let text = format!("cannot read {}: {error}", file.path.display());
                         complain(&mut self.complaints, text);
@@ -244,7 +221,8 @@ impl FileFollower {
         let done = queue.done();
         let positions = self.followed.iter_mut().map(|file| file.position(done)).collect();
         let collector = queue.is_ours().then(|| self.collector.clone());
-        let state = ShipperState { positions, collector };
+        let host = Some(self.host.clone());
+        let state = ShipperState { positions, collector, host };
         if state != self.saved {
             state::save(path, &state).doing(format_args!("write {}", path.display()))?;
             self.saved = state;
@@ -253,12 +231,10 @@ impl FileFollower {
     }
 }
 
-/// Returns the message about a file that an earlier run followed and that is no longer there.
-fn gone(position: &FilePosition) -> String {
+fn truncated(file: &FollowedFile, read: u64) -> String {
     format!(
-        "{} that an earlier run read up to byte {} is gone: if it had further lines, they are lost",
-        position.path.display(),
-        position.offset
+        "{} was truncated: lines behind byte {read} are lost unless a copy of it is followed; rotate by renaming",
+        file.path.display()
     )
 }
 
@@ -270,8 +246,15 @@ fn complain(complaints: &mut Vec<String>, text: String) {
     }
 }
 
+/// Returns 128 random bits.
+pub(crate) fn random() -> u128 {
+    let half = |seed: u8| u128::from(RandomState::new().hash_one(seed));
+    half(0) << 64 | half(1)
+}
+
 #[cfg(test)]
 mod tests {
+    use super::state::FilePosition;
     use super::*;
 
     #[test]
@@ -279,14 +262,16 @@ mod tests {
         let folder = pen_testing::TempFolder::new();
         let log = folder.write("a.log", "one\n");
         let id = FileId::of(&log).expect("it is there");
-        let there = FilePosition { id, offset: 100, path: log.clone() };
+        let there = FilePosition { id, offset: 100, path: log.clone(), stream: None };
         let other = FileId { inode: u64::MAX, ..id };
-        let gone = FilePosition { id: other, offset: 7, path: folder.join("gone.log") };
+        let gone =
+            FilePosition { id: other, offset: 7, path: folder.join("gone.log"), stream: None };
         let state = folder.join("state");
-        let earlier = ShipperState { positions: vec![there, gone], collector: None };
+        let earlier = ShipperState { positions: vec![there, gone], ..ShipperState::default() };
         let patterns = vec![log, folder.join("b*.log"), folder.join("c.log")];
         let files = FollowSettings { patterns, from_start: false, state: Some(state) };
-        let said = FileFollower::new(files, Some(earlier), String::new()).complaints;
+        let (queue, _waker) = SendQueue::new(1 << 20).expect("a queue");
+        let said = FileFollower::new(files, (Some(earlier), String::new()), &queue).complaints;
         for part in [
             "a.log has 4 bytes, fewer than the 100",
             "gone.log that an earlier run read up to byte 7 is gone",
@@ -304,9 +289,11 @@ mod tests {
         let log = folder.write("a.log", "one\ntwo");
         let (queue, _waker) = SendQueue::new(1 << 20).expect("a queue");
         let files = FollowSettings { patterns: vec![log.clone()], from_start: true, state: None };
-        let mut follower = FileFollower::new(files, None, String::new());
+        let mut follower = FileFollower::new(files, (None, String::new()), &queue);
         let now = Instant::now();
-        assert!(matches!(follower.followed[0].read(&queue, now), Ok(ReadProgress::Read)));
+        let host = follower.host.clone();
+        let read = follower.followed[0].read(&queue, &host, PATIENCE, now);
+        assert_eq!(read.ok(), Some(ReadProgress::Read));
         assert_eq!(queue.pushed(), 4);
         std::fs::remove_file(&log).expect("it can be removed");
         follower.scan(now + LET_GO, &queue);

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use memchr::{memchr, memchr_iter};
 
-use crate::queue::{Chunk, SendQueue};
+use pen_records::shipment::OutgoingLine;
+
+use crate::chunk::Chunk;
+use crate::queue::SendQueue;
 
 #[derive(Default)]
 pub(super) struct Backlog {
@@ -47,11 +50,18 @@ impl Backlog {
         true
     }
 
-    /// Returns the next line with its line feed and its read time.
-    pub(super) fn next(&mut self) -> Option<(&[u8], Option<Duration>)> {
+    /// Returns the next line with its line feed.
+    pub(super) fn next(&self) -> Option<&[u8]> {
         let end = memchr(b'\n', &self.chunk.bytes[self.at..])?;
+        Some(&self.chunk.bytes[self.at..=self.at + end])
+    }
+
+    /// Returns the next line for a shipment.
+    pub(super) fn next_to_ship(&mut self) -> Option<OutgoingLine<'_>> {
+        let len = memchr(b'\n', &self.chunk.bytes[self.at..])?;
         let read = self.chunk.read(self.at);
-        Some((&self.chunk.bytes[self.at..=self.at + end], read))
+        let span = self.chunk.place(self.at, len + 1);
+        Some(OutgoingLine { bytes: &self.chunk.bytes[self.at..self.at + len], read, span })
     }
 
     /// Marks the next line as sent; `len` is its length with the line feed.
@@ -67,13 +77,8 @@ impl Backlog {
 
     /// Puts lines that had been sent in front of the unsent ones. They get the read time of the first unsent line,
     /// or `now`.
-    pub(super) fn put_back(&mut self, mut lines: Vec<u8>, now: Duration) {
-        let len = lines.len();
-        let read = self.chunk.read(self.at).unwrap_or(now);
-        lines.extend_from_slice(&self.chunk.bytes[self.at..]);
-        let later = self.chunk.reads.iter().map(|&(end, read)| (end - self.at + len, read));
-        let reads = std::iter::once((len, read)).chain(later).collect();
-        self.consumed -= len as u64;
-        (self.chunk, self.at) = (Chunk { bytes: lines, reads }, 0);
+    pub(super) fn put_back(&mut self, lines: Vec<u8>, now: Duration) {
+        self.consumed -= lines.len() as u64;
+        (self.chunk, self.at) = (self.chunk.behind(lines, now, self.at), 0);
     }
 }

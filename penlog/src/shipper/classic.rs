@@ -29,7 +29,7 @@ impl Shipper {
         let mut backlog = std::mem::take(&mut self.backlog);
         let (mut burst, mut refused) = (0, None);
         while burst < BURST
-            && let Some((line, _)) = backlog.next()
+            && let Some(line) = backlog.next()
         {
             burst += 1;
             let len = line.len();

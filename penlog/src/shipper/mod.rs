@@ -33,7 +33,7 @@ use self::unconfirmed::Unconfirmed;
 use crate::cli::ShipperConfig;
 use crate::destination::{Destination, LookupOutcome};
 use crate::input::timeout;
-use crate::link_state::{LinkAction, LinkState, SendMode};
+use crate::link_state::{LinkAction, LinkState, QuestionTime, SendMode};
 use crate::queue::{SendQueue, Waker};
 use crate::report::{ShipperCounts, ShipperReport};
 
@@ -125,6 +125,9 @@ impl Shipper {
             deadline: None,
             last_word: None,
         };
+        if this.config.classic {
+            this.queue.positions.give_up();
+        }
         this.open(Instant::now());
         Ok(this)
     }
@@ -138,6 +141,10 @@ impl Shipper {
             if self.is_over(now) {
                 break;
             }
+            self.state.ask_next(match self.queue.positions.is_pending() {
+                true => QuestionTime::AtOnce,
+                false => QuestionTime::WhenDue,
+            });
             match self.state.tick(now) {
                 LinkAction::Nothing => {}
                 LinkAction::Ask => self.ask(now),

@@ -4,18 +4,18 @@ use std::hash::BuildHasher as _;
 use std::time::Instant;
 
 use pen_records::shipment::{
-    DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment,
+    DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment, StreamList,
 };
 
 use super::socket::{Received, SendOutcome};
 use super::{Shipper, shipped_lines};
-use crate::link_state::ReplyOutcome;
+use crate::link_state::{ReplyOutcome, SendMode};
 use crate::report::ShipperCounts;
 
 impl Shipper {
     /// Receives replies and refusals.
     pub(super) fn hear(&mut self, now: Instant) {
-        let mut buffer = [0; 256];
+        let mut buffer = [0; 512];
         loop {
             match self.socket.receive(&mut buffer) {
                 Received::Datagram(len) => {
@@ -30,7 +30,11 @@ impl Shipper {
     }
 
     fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) {
-        match self.state.answered(answer, now) {
+        let outcome = self.state.answered(answer, now);
+        if matches!(outcome, ReplyOutcome::Confirmed(_)) {
+            self.queue.positions.answered(&answer.positions);
+        }
+        match outcome {
             ReplyOutcome::Stray => {}
             ReplyOutcome::Confirmed(mark) => self.confirm(mark, answer.received),
             ReplyOutcome::Ours => {
@@ -74,6 +78,11 @@ impl Shipper {
             origin: self.origin,
             shipments: self.writer.shipments(),
             lines: self.writer.lines(),
+            streams: match self.state.mode(now) {
+                // Who is there is answered at once; how far files have come, when the lines are safe.
+                SendMode::Ship => self.queue.positions.next(),
+                SendMode::Hold | SendMode::Classic => StreamList::default(),
+            },
         };
         let mut bytes = Vec::with_capacity(DiscoveryQuestion::LEN);
         question.write(&mut bytes);
@@ -109,6 +118,7 @@ impl Shipper {
                 )
             });
         }
+        self.queue.positions.give_up();
         self.report.say("classic", now, || {
             format!("no reply from {addr}: sending single lines, as to a classic penlogd")
         });

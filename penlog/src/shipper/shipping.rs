@@ -57,10 +57,10 @@ impl Shipper {
 
     /// Fills a shipment from the backlog and sends it when full. Returns `false` if the send was refused.
     fn ship_line(&mut self, now: Instant) -> bool {
-        while let Some((line, read)) = self.backlog.next() {
-            let len = line.len();
-            match self.writer.push(&line[..len - 1], read) {
-                Push::Taken => self.backlog.pass(len),
+        while let Some(line) = self.backlog.next_to_ship() {
+            let len = line.bytes.len();
+            match self.writer.push_line(&line) {
+                Push::Taken => self.backlog.pass(len + 1),
                 Push::Long if self.writer.is_empty() => return self.ship_pieces(now),
                 Push::Long | Push::Full => return self.finish(now),
             }
@@ -94,14 +94,13 @@ impl Shipper {
     fn ship_pieces(&mut self, now: Instant) -> bool {
         let stamp = self.stamp();
         let before = self.backlog.consumed();
-        let Some((line, read)) = self.backlog.next() else { return true };
-        let len = line.len();
+        let Some(line) = self.backlog.next_to_ship() else { return true };
+        let len = line.bytes.len() + 1;
         let consumed = before + len as u64;
         let mut next = Some(0);
         // Pieces beyond the window are kept, too, and sent later.
         while let Some(offset) = next {
-            let line = (&line[..len - 1], read);
-            let (rest, bytes) = self.writer.piece(line, offset, stamp, <[u8]>::to_vec);
+            let (rest, bytes) = self.writer.piece(&line, offset, stamp, <[u8]>::to_vec);
             self.unconfirmed.keep(bytes, self.writer.shipments() - 1, consumed);
             next = rest;
         }

@@ -50,6 +50,11 @@ impl RunningShipper {
         self.0.signal(signal).expect("penlog runs");
     }
 
+    /// Ends it with a signal that it cannot catch.
+    pub(crate) fn kill(mut self) {
+        self.0.stop(Signal::SIGKILL).expect("penlog runs");
+    }
+
     /// Waits for the exit.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         self.0.wait_for_exit().expect("penlog ends")
@@ -125,7 +130,9 @@ impl TestCollector {
                         let received = loses.map(|_| senders.received(&question));
                         seen.questions += 1;
                         let mut answer = Vec::new();
-                        DiscoveryAnswer { nonce, window, datagram: 0, received }.write(&mut answer);
+                        let positions = senders.positions(&question.streams);
+                        DiscoveryAnswer { nonce, window, datagram: 0, received, positions }
+                            .write(&mut answer);
                         let _ = socket_.send_to(&answer, from); // penlog may have ended
                     }
                     Datagram::Shipment(Shipment { number, .. })

@@ -2,7 +2,9 @@
 
 use std::net::SocketAddr;
 
-use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, Shipment, ShipmentOutcome};
+use pen_records::shipment::{
+    DiscoveryAnswer, DiscoveryQuestion, Shipment, ShipmentOutcome, StreamList,
+};
 use pen_records::time::Timestamp;
 
 use super::Collector;
@@ -88,13 +90,15 @@ impl Collector {
         let (nonce, datagram) = (question.nonce, DATAGRAM);
         if let Some(received) = self.origins.asked(question, now) {
             let received = Some(received);
-            return Some(DiscoveryAnswer { nonce, window: 0, datagram, received });
+            let positions = StreamList::default();
+            return Some(DiscoveryAnswer { nonce, window: 0, datagram, received, positions });
         }
         self.senders.asked(question, now);
         // One that has sent something and no line is a balancer.
         let is_shipper = question.shipments == 0 || question.lines > 0;
         let window = if is_shipper { self.windows.ask(question.origin, now) } else { 0 };
         let received = Some(self.senders.received(question));
-        Some(DiscoveryAnswer { nonce, window, datagram, received })
+        let positions = self.senders.positions(&question.streams);
+        Some(DiscoveryAnswer { nonce, window, datagram, received, positions })
     }
 }

@@ -8,7 +8,7 @@ use pen_records::rewrite::{LikelyPolicy, UnmatchedPolicy};
 use pen_records::server_alias::ServerAliases;
 use pen_records::shipment::{Push, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter};
 
-use pen_records::shipment::DiscoveryQuestion;
+use pen_records::shipment::{DiscoveryQuestion, StreamList};
 
 use super::*;
 
@@ -480,10 +480,13 @@ fn questions_are_answered_with_a_share_of_the_buffer() {
     let mut bench = Bench::new(CollectorSettings { window: 8 << 20, ..settings() });
     let origin = SenderOrigin { id: 7, start: Timestamp::from_seconds(1) };
     let mut question = Vec::new();
-    DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0 }.write(&mut question);
+    let streams = StreamList::default();
+    DiscoveryQuestion { nonce: 99, origin, shipments: 0, lines: 0, streams }.write(&mut question);
     let answer = bench.send(WEB, &question);
     let received = Some(pen_records::shipment::ReceivedShipments { from: 0, upto: 0 });
-    let expected = DiscoveryAnswer { nonce: 99, window: 4 << 20, datagram: 65_507, received };
+    let positions = StreamList::default();
+    let expected =
+        DiscoveryAnswer { nonce: 99, window: 4 << 20, datagram: 65_507, received, positions };
     assert_eq!(answer, Some(expected));
     let mut echoed = Vec::new();
     answer.unwrap().write(&mut echoed);

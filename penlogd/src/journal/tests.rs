@@ -6,7 +6,7 @@ use pen_daemon::logfile::{LinesBehind, LogPlace};
 use pen_journal::simulation::ForgetfulDisk;
 use pen_records::attribution::JoinSettings;
 use pen_records::shipment::{
-    DiscoveryQuestion, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter,
+    DiscoveryQuestion, SendStamp, SenderOrigin, ShipmentServer, ShipmentWriter, StreamList,
 };
 use pen_testing::random::SeededRandom;
 
@@ -44,7 +44,9 @@ impl ModelShipper {
         let shipments = self.sent as u64;
         let lines = shipments * LINES;
         let mut question = Vec::new();
-        DiscoveryQuestion { nonce: 1, origin: self.origin, shipments, lines }.write(&mut question);
+        let (nonce, origin, streams) = (1, self.origin, StreamList::default());
+        let asked = DiscoveryQuestion { nonce, origin, shipments, lines, streams };
+        asked.write(&mut question);
         question
     }
 }

@@ -30,6 +30,7 @@ impl CollectorReport {
         );
         add("balancers", packets.origins.into());
         add("not_understood", self.received.not_understood.into());
+        add("shipped_before", self.shipments.known_lines.into());
         add("decided_early", (self.join.decided_early + self.queue.decided_early).into());
         add("held_bytes", self.held_bytes.into());
         add(

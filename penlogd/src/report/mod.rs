@@ -274,10 +274,12 @@ impl fmt::Display for CollectorReport {
         writeln!(
             f,
             "balance: {} lines not understood and passed through, {} shipments came twice, {} too \
-             late, {} lines decided early",
+             late, {} lines of followed files came from an earlier run of penlog already, {} lines \
+             decided early",
             received.not_understood,
             shipments.duplicates,
             shipments.late,
+            shipments.known_lines,
             self.join.decided_early + self.queue.decided_early,
         )?;
         let too_far = shipments.too_far + packets.too_far;

@@ -87,6 +87,8 @@ pub enum WireErrorKind {
     Lines,
     /// The piece lies outside of its line, or the line is too long.
     Piece,
+    /// The lines have another length than the part of the stream in the extension.
+    Stream,
     /// The records do not fill the body, or their number is not the announced one.
     Records,
 }
@@ -102,6 +104,7 @@ impl fmt::Display for WireError {
             WireErrorKind::Extension => "an extension of the wrong size",
             WireErrorKind::Lines => "an unexpected number of lines",
             WireErrorKind::Piece => "a piece beyond the end of its line",
+            WireErrorKind::Stream => "lines of another length than their part of the file",
             WireErrorKind::Records => "an unexpected number of records",
         };
         write!(f, "{fault} at byte {}", self.at)

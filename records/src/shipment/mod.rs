@@ -12,6 +12,8 @@ mod header;
 mod reassembly;
 mod sender_clock;
 mod senders;
+mod stream;
+mod stream_table;
 mod writer;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -27,9 +29,11 @@ pub use header::{MAGIC, VERSION, WireError, WireErrorKind};
 pub use reassembly::Reassembly;
 pub(crate) use sender_clock::SenderClock;
 pub use senders::{SenderLimits, SenderTable, ShipmentArrival, ShipmentCounts, ShipmentOutcome};
-pub use writer::{Push, SendStamp, ShipmentWriter};
+pub use stream::{StreamId, StreamList, StreamPosition, StreamSpan};
+pub use writer::{OutgoingLine, Push, SendStamp, ShipmentWriter};
 
 use header::varint;
+use stream::STREAM;
 
 use crate::time::Timestamp;
 
@@ -86,6 +90,8 @@ pub struct Shipment<'a> {
     pub cut: u32,
     /// The server that logged the lines.
     pub server: ShipmentServer<'a>,
+    /// The place of the lines in a followed file; of the whole line, for a piece.
+    pub stream: Option<StreamSpan>,
     ages: Ages<'a>,
     body: ShipmentBody<'a>,
 }
@@ -124,7 +130,7 @@ impl<'a> Shipment<'a> {
         parts.check_flags(PIECE)?;
         let (extensions, mut shipment) =
             fixed(parts.head).map_err(|_| fail(WireErrorKind::Short, parts.body_at()))?;
-        shipment.server = extensions_of(extensions)
+        (shipment.server, shipment.stream) = extensions_of(extensions)
             .map_err(|rest| fail(WireErrorKind::Extension, parts.body_at() - rest.len()))?;
         let announced = shipment.line_count();
         shipment.body = if parts.flags & PIECE == 0 {
@@ -144,7 +150,24 @@ impl<'a> Shipment<'a> {
             let at = parts.body_at() + counted.err().unwrap_or(parts.body.len());
             return Err(fail(WireErrorKind::Lines, at));
         }
+        if !shipment.fits_stream() {
+            return Err(fail(WireErrorKind::Stream, parts.body_at()));
+        }
         Ok(shipment)
+    }
+
+    /// Whether the lines have as many bytes as their part of a stream: the last one may have no line feed there. A line in
+    /// pieces may have been longer.
+    fn fits_stream(&self) -> bool {
+        let Some(StreamSpan { start, end, .. }) = self.stream else { return true };
+        let bytes = end - start;
+        match self.body {
+            ShipmentBody::Piece(piece) => u64::from(piece.total) <= bytes,
+            ShipmentBody::Lines { .. } => {
+                let sum: u64 = self.lines().map(|line| line.len() as u64 + 1).sum();
+                bytes == sum || Some(bytes) == sum.checked_sub(1)
+            }
+        }
     }
 
     /// The complete lines, without line ends; none if the shipment holds a [`LinePiece`].
@@ -223,24 +246,27 @@ fn fixed(input: &[u8]) -> IResult<&[u8], Shipment<'_>, ()> {
     let (input, (dropped, cut, count)) = (le_u64, le_u32, le_u32).parse(input)?;
     let sent = Timestamp::from_micros(sent);
     let body = ShipmentBody::Lines { framed: b"", count };
-    let (server, ages) = (ShipmentServer::default(), Ages::new(b""));
-    Ok((input, Shipment { origin, number, first_line, sent, dropped, cut, server, ages, body }))
+    let (server, stream, ages) = (ShipmentServer::default(), None, Ages::new(b""));
+    let shipment =
+        Shipment { origin, number, first_line, sent, dropped, cut, server, stream, ages, body };
+    Ok((input, shipment))
 }
 
 /// Parses known extensions and skips others; on a malformed extension, returns the remaining bytes.
-fn extensions_of(mut input: &[u8]) -> Result<ShipmentServer<'_>, &[u8]> {
-    let mut server = ShipmentServer::default();
+fn extensions_of(mut input: &[u8]) -> Result<(ShipmentServer<'_>, Option<StreamSpan>), &[u8]> {
+    let (mut server, mut span) = (ShipmentServer::default(), None);
     while !input.is_empty() {
         let (rest, (kind, value)) = extension(input).map_err(|_| input)?;
         match kind {
             SERVER => server.addr = Some(address(value).ok_or(input)?),
             PORT => server.port = Some(u16::from_le_bytes(value.try_into().map_err(|_| input)?)),
             NAME => server.name = Some(value),
+            STREAM => span = Some(StreamSpan::parse(value).ok_or(input)?),
             _ => {}
         }
         input = rest;
     }
-    Ok(server)
+    Ok((server, span))
 }
 
 /// Parses four or sixteen bytes, in network order.

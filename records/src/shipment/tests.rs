@@ -47,7 +47,12 @@ fn ship_read(
         }
         let mut next = (push == Push::Long).then_some(0);
         while let Some(offset) = next {
-            let (rest, datagram) = writer.piece((line, read), offset, STAMP, <[u8]>::to_vec);
+            let (rest, datagram) = writer.piece(
+                &OutgoingLine { bytes: line, read, span: None },
+                offset,
+                STAMP,
+                <[u8]>::to_vec,
+            );
             sent.push(datagram);
             next = rest;
         }
@@ -166,21 +171,85 @@ fn the_vectors_are_what_we_write_and_read() {
     assert_eq!(vector("shipment-ages.hex"), timed[0]);
     let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
     let long: Vec<u8> = (0..=255).cycle().take(450).collect();
-    let (next, first) = writer.piece((&long, None), 0, STAMP, <[u8]>::to_vec);
+    let long_line = OutgoingLine { bytes: &long, read: None, span: None };
+    let (next, first) = writer.piece(&long_line, 0, STAMP, <[u8]>::to_vec);
     assert_eq!(vector("piece-first.hex"), first);
-    let (none, last) = writer.piece((&long, None), next.expect("more"), STAMP, <[u8]>::to_vec);
+    let (none, last) = writer.piece(&long_line, next.expect("more"), STAMP, <[u8]>::to_vec);
     assert_eq!((vector("piece-last.hex"), none), (last, None));
     let mut question = Vec::new();
     let nonce = 0x1122_3344_5566_7788;
-    DiscoveryQuestion { nonce, origin: ORIGIN, shipments: 3, lines: 12 }.write(&mut question);
+    let streams = StreamList::default();
+    let asked = DiscoveryQuestion { nonce, origin: ORIGIN, shipments: 3, lines: 12, streams };
+    asked.write(&mut question);
     assert_eq!(vector("question.hex"), question);
     let mut answer = Vec::new();
-    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received: None }.write(&mut answer);
+    let (received, positions) = (None, StreamList::default());
+    let answered =
+        DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received, positions };
+    answered.write(&mut answer);
     assert_eq!(vector("answer.hex"), answer);
     let mut answer = Vec::new();
     let received = Some(ReceivedShipments { from: 3, upto: 9 });
-    DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received }.write(&mut answer);
+    let answered = DiscoveryAnswer { received, ..answered };
+    answered.write(&mut answer);
     assert_eq!(vector("answer-received.hex"), answer);
+    let mut question = Vec::new();
+    let streams = StreamList::of([STREAM, OTHER_STREAM]);
+    DiscoveryQuestion { shipments: 0, lines: 0, streams, ..asked }.write(&mut question);
+    assert_eq!(vector("question-streams.hex"), question);
+    let mut answer = Vec::new();
+    let position = StreamPosition { from: 4096, upto: 70_000 };
+    let positions = StreamList::of([position, StreamPosition::default()]);
+    DiscoveryAnswer { received: None, positions, ..answered }.write(&mut answer);
+    assert_eq!(vector("answer-positions.hex"), answer);
+    let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
+    let span = Some(StreamSpan { stream: STREAM, start: 4096, end: 4100 });
+    assert_eq!(writer.push_line(&OutgoingLine { bytes: b"GET", read: None, span }), Push::Taken);
+    let shipment = writer.finish(STAMP, <[u8]>::to_vec).expect("a line");
+    assert_eq!(vector("shipment-stream.hex"), shipment);
+    assert_eq!(Shipment::parse(&shipment).map(|it| it.stream), Ok(span));
+}
+
+const STREAM: StreamId =
+    StreamId([0xA0, 0xA1, 0xA2, 0xA3, 0xA4, 0xA5, 0xA6, 0xA7, 8, 9, 10, 11, 12, 13, 14, 15]);
+const OTHER_STREAM: StreamId = StreamId([0xEE; 16]);
+
+#[test]
+fn a_shipment_holds_lines_of_one_stream_each_behind_the_one_before() {
+    let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
+    let mut push = |bytes: &'static [u8], stream: Option<StreamId>, start, end| {
+        let span = stream.map(|stream| StreamSpan { stream, start, end });
+        let line = OutgoingLine { bytes, read: Some(STAMP.now), span };
+        if writer.push_line(&line) == Push::Taken {
+            return None;
+        }
+        let sent = writer.finish(STAMP, <[u8]>::to_vec).expect("a line before");
+        assert_eq!(writer.push_line(&line), Push::Taken, "an empty shipment has room");
+        Shipment::parse(&sent).expect("we wrote it").stream.map(|span| (span.start, span.end))
+    };
+    assert_eq!(push(b"one", Some(STREAM), 0, 4), None);
+    assert_eq!(push(b"two", Some(STREAM), 4, 8), None);
+    assert_eq!(push(b"four", Some(STREAM), 9, 14), Some((0, 8)), "there is a gap");
+    assert_eq!(push(b"other", Some(OTHER_STREAM), 14, 20), Some((9, 14)), "another stream");
+    assert_eq!(push(b"half", Some(OTHER_STREAM), 20, 24), None);
+    assert_eq!(push(b"more", Some(OTHER_STREAM), 24, 29), Some((14, 24)), "without a line feed");
+    assert_eq!(push(b"none", None, 0, 0), Some((24, 29)), "no stream");
+    assert_eq!(push(b"one", Some(STREAM), 0, 4), None);
+}
+
+#[test]
+fn a_part_of_a_stream_with_other_bytes_than_its_lines_is_refused() {
+    let mut datagram = vector("shipment-stream.hex");
+    for (at, byte, expected) in [
+        (90, 5, Err(WireErrorKind::Stream)),
+        (90, 3, Ok(())),
+        (90, 2, Err(WireErrorKind::Stream)),
+        (90, 0, Err(WireErrorKind::Extension)),
+        (65, 31, Err(WireErrorKind::Extension)),
+    ] {
+        datagram[at] = byte;
+        assert_eq!(Shipment::parse(&datagram).map(drop).map_err(|it| it.kind), expected, "{byte}");
+    }
 }
 
 #[test]

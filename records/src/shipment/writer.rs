@@ -6,6 +6,7 @@ use super::ages::{ROOM, ReadTimes};
 use super::header::{
     DatagramParts, DatagramType, HEADER, extension, varint_len, write_header, write_varint,
 };
+use super::stream::{SPAN_LEN, STREAM, StreamSpan};
 use super::{LINE, NAME, PIECE, PORT, SERVER, SenderOrigin, Shipment, ShipmentServer};
 use crate::addr::parse_ip;
 use crate::time::Timestamp;
@@ -18,15 +19,19 @@ const FIXED: usize = HEADER + 56;
 pub struct ShipmentWriter {
     /// Header, fixed part, and the extensions that are equal in each shipment.
     head: Vec<u8>,
-    /// Space for the head and all ages, then the lines so far. A finished head is copied in front
+    /// Space for the head, the part of a stream and all ages, then the lines so far. A finished head is copied in front
     /// of the lines, which do not move.
     bytes: Vec<u8>,
     /// Offset of the lines in `bytes`.
     body: usize,
     /// The read times of the lines.
     reads: ReadTimes,
-    /// The extensions with the ages.
+    /// The varying extensions: part of a stream, and ages.
     ages: Vec<u8>,
+    /// The place of the lines in a stream.
+    span: Option<StreamSpan>,
+    /// The last line has no line feed in the stream, so the shipment takes no further line.
+    closed: bool,
     /// The most bytes a datagram may have.
     limit: usize,
     /// Lines in `bytes`.
@@ -48,6 +53,17 @@ pub struct SendStamp {
     pub dropped: u64,
     /// Lines cut so far.
     pub cut: u32,
+}
+
+/// A line for a shipment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutgoingLine<'a> {
+    /// Any bytes, without a line end.
+    pub bytes: &'a [u8],
+    /// The time at which the line was read, by a monotonic clock.
+    pub read: Option<Duration>,
+    /// The place of the line in a stream, line feed included.
+    pub span: Option<StreamSpan>,
 }
 
 /// The result of adding a line.
@@ -90,11 +106,13 @@ impl ShipmentWriter {
         head.extend_from_slice(&origin.start.as_micros().to_le_bytes());
         head.resize(FIXED, 0);
         head.extend_from_slice(&extensions);
-        let body = head.len() + ROOM;
+        let body = head.len() + SPAN_LEN + ROOM;
         let (reads, ages) = (ReadTimes::default(), Vec::new());
         let limit = limit.max(Self::SMALLEST);
         let bytes = vec![0; body];
-        Self { head, bytes, body, reads, ages, limit, count: 0, number: 0, first_line: 0 }
+        let (span, closed) = (None, false);
+        let (count, number, first_line) = (0, 0, 0);
+        Self { head, bytes, body, reads, ages, span, closed, limit, count, number, first_line }
     }
 
     /// Changes the limit; lines already in the buffer stay.
@@ -108,28 +126,58 @@ impl ShipmentWriter {
         self.limit
     }
 
-    /// Adds a line, which may hold any bytes and has no line end. `read` is the time at which the
-    /// line was read, by a monotonic clock.
-    pub fn push(&mut self, line: &[u8], read: Option<Duration>) -> Push {
+    /// Adds a line of no stream, which may hold any bytes and has no line end. `read` is the time at
+    /// which the line was read, by a monotonic clock.
+    pub fn push(&mut self, bytes: &[u8], read: Option<Duration>) -> Push {
+        self.push_line(&OutgoingLine { bytes, read, span: None })
+    }
+
+    /// Adds a line. A shipment takes consecutive lines of a single stream.
+    pub fn push_line(
+        &mut self,
+        &OutgoingLine { bytes: line, read, span }: &OutgoingLine<'_>,
+    ) -> Push {
         let Ok(len) = u32::try_from(line.len()) else { return Push::Long };
         let framed = varint_len(len) + line.len();
+        let head = self.head.len() + span_len(span);
         let ages = self.reads.most_bytes_with(read);
-        if self.head.len() + ages + (self.bytes.len() - self.body) + framed <= self.limit {
+        if self.is_next(span) && head + ages + (self.bytes.len() - self.body) + framed <= self.limit
+        {
             write_varint(len, &mut self.bytes);
             self.bytes.extend_from_slice(line);
             self.reads.add(read);
             self.count += 1;
+            self.extend_span(span, line.len());
             return Push::Taken;
         }
         let ages = ReadTimes::default().most_bytes_with(read);
-        if self.head.len() + ages + framed <= self.limit { Push::Full } else { Push::Long }
+        if head + ages + framed <= self.limit { Push::Full } else { Push::Long }
+    }
+
+    /// Whether a line of this part of a stream can be in the current shipment.
+    fn is_next(&self, span: Option<StreamSpan>) -> bool {
+        let is_behind = match (self.span, span) {
+            (None, None) => true,
+            (Some(last), Some(next)) => (last.stream, last.end) == (next.stream, next.start),
+            _ => false,
+        };
+        self.count == 0 || is_behind && !self.closed
+    }
+
+    fn extend_span(&mut self, span: Option<StreamSpan>, len: usize) {
+        self.closed = span.is_some_and(|span| !span.is_filled_by(len));
+        match (&mut self.span, span) {
+            (Some(whole), Some(span)) => whole.end = span.end,
+            (whole, span) => *whole = span,
+        }
     }
 
     /// The most bytes that the current shipment has with its head; the encoded ages may turn out
     /// shorter.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len() - self.body + self.head.len() + self.reads.most_bytes()
+        let head = self.head.len() + span_len(self.span);
+        self.bytes.len() - self.body + head + self.reads.most_bytes()
     }
 
     /// Whether the current shipment has no line.
@@ -165,13 +213,14 @@ impl ShipmentWriter {
     /// to [`LINE`] bytes. The current shipment must be empty.
     pub fn piece<R>(
         &mut self,
-        (line, read): (&[u8], Option<Duration>),
+        &OutgoingLine { bytes: line, read, span }: &OutgoingLine<'_>,
         offset: usize,
         stamp: SendStamp,
         send: impl FnOnce(&[u8]) -> R,
     ) -> (Option<usize>, R) {
         debug_assert!(self.is_empty(), "lines come before pieces");
         self.reads.add(read);
+        self.span = span;
         let line = &line[..line.len().min(LINE)];
         let total = u32::try_from(line.len()).expect("cut to a mebibyte");
         let start = u32::try_from(offset.min(line.len())).expect("not behind its end");
@@ -194,6 +243,9 @@ impl ShipmentWriter {
         send: impl FnOnce(&[u8]) -> R,
     ) -> R {
         self.ages.clear();
+        if let Some(span) = self.span.take() {
+            extend(STREAM, &span.value(), &mut self.ages);
+        }
         self.reads.write(stamp.now, &mut self.ages);
         let length = self.head.len() + self.ages.len();
         let start = self.body - length;
@@ -213,6 +265,7 @@ impl ShipmentWriter {
         let sent = send(&self.bytes[start..]);
         self.bytes.truncate(self.body);
         self.reads.clear();
+        self.closed = false;
         self.count = 0;
         self.number += 1;
         self.first_line += done;
@@ -257,6 +310,11 @@ impl ShipmentServer<'_> {
         let addr = parse_ip(addr.as_bytes())?;
         Some(Self { addr: Some(addr), port: Some(port.parse().ok()?), name: None })
     }
+}
+
+/// Bytes of the extension about a part of a stream.
+const fn span_len(span: Option<StreamSpan>) -> usize {
+    if span.is_some() { SPAN_LEN } else { 0 }
 }
 
 fn extend(kind: u8, value: &[u8], out: &mut Vec<u8>) {

@@ -5,19 +5,27 @@ mod snapshot;
 use indexmap::IndexMap;
 
 use super::sender_clock::SenderClock;
-use super::{DiscoveryQuestion, Reassembly, ReceivedShipments, SenderOrigin, Shipment};
+use super::stream_table::StreamTable;
+use super::{
+    DiscoveryQuestion, Reassembly, ReceivedShipments, SenderOrigin, Shipment, StreamId, StreamList,
+    StreamPosition, StreamSpan,
+};
 use crate::received_numbers::{NumberPlace, ReceivedNumbers, is_plausible};
 use crate::time::Timestamp;
 
 /// The most lines that a shipper can have dropped when it is seen first.
 const AT_FIRST: u64 = 1 << 32;
 
+/// Streams remembered, per shipper of the limit.
+const STREAMS: usize = 4;
+
 /// Receives shipments of many shippers: delivers each line once and counts missing lines.
 ///
 /// Shipments are numbered. A duplicate is dropped, and so is a possible duplicate: a shipment of a gap given up for 1,024
 /// later gaps. A gap is noticed when a higher number comes, in a shipment or a [`DiscoveryQuestion`], and closed by the
 /// late shipment. Implausibly high numbers are ignored. A restarted shipper is a new sender. Beyond the bounds, a quiet
-/// shipper is forgotten; the losses stay counted.
+/// shipper is forgotten; the losses stay counted. Lines of followed files are also known by place: lines from an earlier run are not
+/// delivered again.
 #[derive(Debug)]
 pub struct SenderTable {
     senders: IndexMap<SenderOrigin, SenderState>,
@@ -25,6 +33,7 @@ pub struct SenderTable {
     hand: usize,
     max_senders: usize,
     reassembly: Reassembly,
+    streams: StreamTable,
     /// Counters, without those of the shippers in `senders`.
     counts: ShipmentCounts,
 }
@@ -68,6 +77,8 @@ pub enum ShipmentOutcome {
     Late,
     /// Ignored: the numbers are implausibly far ahead.
     TooFar,
+    /// Ignored, as if lost on the way: its stream has too many gaps already.
+    Scattered,
 }
 
 /// Counters over all shippers. Lost, cut and dropped lines are counted from the first received
@@ -82,6 +93,8 @@ pub struct ShipmentCounts {
     pub shipments: u64,
     /// Lines delivered.
     pub lines: u64,
+    /// Lines of followed files received from an earlier run of the shipper; not delivered again.
+    pub known_lines: u64,
     /// Duplicate shipments.
     pub duplicates: u64,
     /// Shipments that came too late to rule out a duplicate.
@@ -131,6 +144,7 @@ impl SenderTable {
             hand: 0,
             max_senders: limits.senders.max(1),
             reassembly: Reassembly::new(limits.lines, limits.bytes),
+            streams: StreamTable::new(limits.senders.saturating_mul(STREAMS)),
             counts: ShipmentCounts::default(),
         }
     }
@@ -150,11 +164,14 @@ impl SenderTable {
         now: Timestamp,
         mut deliver: impl FnMut(&[u8], Timestamp),
     ) -> ShipmentArrival {
+        if shipment.stream.is_some_and(|span| !self.streams.has_room(&span)) {
+            return ShipmentArrival { outcome: ShipmentOutcome::Scattered, first: false };
+        }
         let (index, first) = self.sender(shipment, now);
         let sender = &mut self.senders[index];
         let outcome = sender.take(shipment, now);
         match outcome {
-            ShipmentOutcome::New => {}
+            ShipmentOutcome::New | ShipmentOutcome::Scattered => {}
             ShipmentOutcome::Duplicate => self.counts.duplicates += 1,
             ShipmentOutcome::Late => self.counts.late += 1,
             ShipmentOutcome::TooFar => self.counts.too_far += 1,
@@ -163,23 +180,61 @@ impl SenderTable {
             return ShipmentArrival { outcome, first };
         }
         let sent = sender.clock.arrived(shipment.number, shipment.sent, now);
+        let (came, known) = self.deliver(shipment, sent, now, &mut deliver);
+        self.senders[index].lines.came += came;
+        self.counts.shipments += 1;
+        self.counts.lines += came - known;
+        self.counts.known_lines += known;
+        ShipmentArrival { outcome, first }
+    }
+
+    /// Calls `deliver` with the lines of a new shipment, except for lines from an earlier run. Returns the numbers of all lines
+    /// and of known lines.
+    fn deliver(
+        &mut self,
+        shipment: &Shipment<'_>,
+        sent: Timestamp,
+        now: Timestamp,
+        mut deliver: impl FnMut(&[u8], Timestamp),
+    ) -> (u64, u64) {
         let mut ages = shipment.ages();
         let mut read = || ages.next().map_or(now, |age| SenderClock::read(sent, age, now));
-        let mut count = 0;
+        let (mut came, mut known) = (0, 0);
+        let old = shipment.stream.filter(|span| self.streams.overlaps(span));
+        if let Some(piece) = shipment.piece() {
+            let line = self.reassembly.add(shipment.origin, shipment.first_line, &piece);
+            let Some(line) = line else { return (0, 0) };
+            came = 1;
+            if old.is_some_and(|span| self.streams.covers(&span)) {
+                known = 1;
+            } else {
+                deliver(&line, read());
+            }
+        }
+        let mut place = old.map(|span| StreamSpan { end: span.start, ..span });
         for line in shipment.lines() {
-            deliver(line, read());
-            count += 1;
+            let time = read();
+            came += 1;
+            if let (Some(place), Some(old)) = (&mut place, &old) {
+                let end = place.end.saturating_add(line.len() as u64 + 1);
+                (place.start, place.end) = (place.end, end.min(old.end));
+                if self.streams.covers(place) {
+                    known += 1;
+                    continue;
+                }
+            }
+            deliver(line, time);
         }
-        if let Some(piece) = shipment.piece()
-            && let Some(line) = self.reassembly.add(shipment.origin, shipment.first_line, &piece)
-        {
-            deliver(&line, read());
-            count += 1;
+        if let Some(span) = &shipment.stream {
+            self.streams.take(span);
         }
-        self.senders[index].lines.came += count;
-        self.counts.shipments += 1;
-        self.counts.lines += count;
-        ShipmentArrival { outcome, first }
+        (came, known)
+    }
+
+    /// Returns the positions in these streams, for the answer to a question.
+    #[must_use]
+    pub fn positions(&self, streams: &StreamList<StreamId>) -> StreamList<StreamPosition> {
+        StreamList::of(streams.iter().map(|stream| self.streams.position(&stream)))
     }
 
     /// Records how far a shipper has come, so that a loss of its last shipments is noticed. A
@@ -334,173 +389,4 @@ impl LineRange {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::shipment::{SendStamp, ShipmentServer, ShipmentWriter};
-    use crate::time::Timestamp;
-
-    pub(super) const ORIGIN: SenderOrigin =
-        SenderOrigin { id: 1, start: Timestamp::from_micros(5) };
-
-    /// `count` shipments of two lines each: `0 0`, `0 1`, `1 0` and so on.
-    pub(super) fn shipments(origin: SenderOrigin, count: u64) -> Vec<Vec<u8>> {
-        let mut writer = ShipmentWriter::new(origin, ShipmentServer::default(), 512);
-        (0..count)
-            .filter_map(|number| {
-                for line in 0..2 {
-                    let _ = writer.push(format!("{number} {line}").as_bytes(), None);
-                }
-                writer.finish(SendStamp::default(), <[u8]>::to_vec)
-            })
-            .collect()
-    }
-
-    pub(super) fn receive(senders: &mut SenderTable, datagram: &[u8]) -> (ShipmentOutcome, usize) {
-        let shipment = Shipment::parse(datagram).expect("we wrote it");
-        let mut lines = 0;
-        let arrival = senders.receive(&shipment, Timestamp::default(), |_, _| lines += 1);
-        (arrival.outcome, lines)
-    }
-
-    #[test]
-    fn order_does_not_matter_and_what_comes_twice_is_given_out_once() {
-        let sent = shipments(ORIGIN, 5);
-        let mut senders = SenderTable::new(SenderLimits::default());
-        for (number, expected, lost) in [
-            (2, (ShipmentOutcome::New, 2), 0),
-            (0, (ShipmentOutcome::New, 2), 2),
-            (2, (ShipmentOutcome::Duplicate, 0), 2),
-            (4, (ShipmentOutcome::New, 2), 4),
-            (1, (ShipmentOutcome::New, 2), 2),
-            (3, (ShipmentOutcome::New, 2), 0),
-            (0, (ShipmentOutcome::Duplicate, 0), 0),
-        ] {
-            assert_eq!(receive(&mut senders, &sent[number]), expected, "shipment {number}");
-            assert_eq!(senders.counts().lost_lines, lost, "after shipment {number}");
-        }
-        let counts = senders.counts();
-        assert_eq!((counts.shipments, counts.lines, counts.duplicates), (5, 10, 2));
-    }
-
-    #[test]
-    fn what_is_sent_again_after_an_outage_is_taken_however_many_came_after_it() {
-        let sent = shipments(ORIGIN, 5_000);
-        let mut senders = SenderTable::new(SenderLimits::default());
-        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
-        // All but the first and the last are lost, and a question tells of them.
-        let question =
-            DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 5_000, lines: 10_000 };
-        senders.asked(&question, Timestamp::default());
-        assert_eq!(senders.counts().lost_shipments, 4_999);
-        assert_eq!(receive(&mut senders, &sent[4_999]).0, ShipmentOutcome::New);
-        for (number, datagram) in sent.iter().enumerate() {
-            let is_new = !matches!(number, 0 | 4_999);
-            let outcome = receive(&mut senders, datagram).0;
-            assert_eq!(outcome == ShipmentOutcome::New, is_new, "shipment {number}: {outcome:?}");
-        }
-        let counts = senders.counts();
-        assert_eq!((counts.lost_shipments, counts.lost_lines, counts.lines), (0, 0, 10_000));
-    }
-
-    #[test]
-    fn one_forged_number_mutes_no_shipper_and_is_no_loss() {
-        let sent = shipments(ORIGIN, 10);
-        let mut senders = SenderTable::new(SenderLimits::default());
-        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
-        let far = u64::MAX / 2;
-        let mut forged = sent[1].clone();
-        for (shipment, line, dropped) in [(far, 2, 0), (1, far, 0), (far, far, far)] {
-            for (at, value) in [(24, shipment), (32, line), (48, dropped)] {
-                forged[at..at + 8].copy_from_slice(&value.to_le_bytes());
-            }
-            assert_eq!(receive(&mut senders, &forged), (ShipmentOutcome::TooFar, 0));
-            let (shipments, lines) = (shipment, line);
-            let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments, lines };
-            senders.asked(&question, Timestamp::default());
-        }
-        for datagram in &sent[1..] {
-            assert_eq!(receive(&mut senders, datagram), (ShipmentOutcome::New, 2));
-        }
-        let counts = senders.counts();
-        assert_eq!((counts.lost_lines, counts.dropped, counts.too_far), (0, 0, 6));
-    }
-
-    #[test]
-    fn a_question_shows_that_the_last_shipments_are_missing() {
-        let sent = shipments(ORIGIN, 3);
-        let mut senders = SenderTable::new(SenderLimits::default());
-        assert_eq!(receive(&mut senders, &sent[0]).0, ShipmentOutcome::New);
-        let question = DiscoveryQuestion { nonce: 0, origin: ORIGIN, shipments: 3, lines: 6 };
-        senders.asked(&question, Timestamp::default());
-        assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (2, 4));
-        assert_eq!(senders.received(&question), ReceivedShipments { from: 0, upto: 1 });
-        assert_eq!(receive(&mut senders, &sent[2]).0, ShipmentOutcome::New);
-        assert_eq!((senders.counts().lost_shipments, senders.counts().lost_lines), (1, 2));
-        assert_eq!(senders.received(&question), ReceivedShipments { from: 0, upto: 1 });
-        // A collector that has just started knows of nothing.
-        let unknown = SenderTable::new(SenderLimits::default()).received(&question);
-        assert_eq!(unknown, ReceivedShipments { from: 3, upto: 3 });
-    }
-
-    #[test]
-    fn a_shipper_that_starts_again_is_another_one() {
-        let again = SenderOrigin { start: Timestamp::from_micros(6), ..ORIGIN };
-        let mut senders = SenderTable::new(SenderLimits::default());
-        assert_eq!(receive(&mut senders, &shipments(ORIGIN, 1)[0]).0, ShipmentOutcome::New);
-        assert_eq!(receive(&mut senders, &shipments(again, 1)[0]).0, ShipmentOutcome::New);
-        let counts = senders.counts();
-        assert_eq!((counts.senders, counts.lines, counts.lost_lines), (2, 4, 0));
-    }
-
-    #[test]
-    fn when_there_are_too_many_a_quiet_one_is_forgotten_and_its_losses_stay() {
-        let mut senders = SenderTable::new(SenderLimits { senders: 3, ..SenderLimits::default() });
-        let origin = |id| SenderOrigin { id, ..ORIGIN };
-        let sent = shipments(origin(1), 3);
-        receive(&mut senders, &sent[0]);
-        receive(&mut senders, &sent[2]);
-        for id in 2..100 {
-            receive(&mut senders, &shipments(origin(id), 1)[0]);
-            assert!(senders.len() <= 3);
-        }
-        let counts = senders.counts();
-        assert_eq!((counts.senders, counts.forgotten, counts.lost_lines), (99, 96, 2));
-    }
-
-    #[test]
-    fn the_busy_are_not_forgotten_for_the_sake_of_passers_by() {
-        let mut senders = SenderTable::new(SenderLimits { senders: 8, ..SenderLimits::default() });
-        let sent = shipments(ORIGIN, 200);
-        for (number, datagram) in sent.iter().enumerate() {
-            assert_eq!(receive(&mut senders, datagram), (ShipmentOutcome::New, 2));
-            assert_eq!(
-                receive(&mut senders, datagram),
-                (ShipmentOutcome::Duplicate, 0),
-                "{number}"
-            );
-            let passer_by = SenderOrigin { id: 1000 + u64::try_from(number).unwrap(), ..ORIGIN };
-            receive(&mut senders, &shipments(passer_by, 1)[0]);
-        }
-        assert_eq!(senders.counts().lost_lines, 0);
-    }
-
-    #[test]
-    fn a_line_in_pieces_counts_as_lost_until_it_is_whole() {
-        let mut writer = ShipmentWriter::new(ORIGIN, ShipmentServer::default(), 512);
-        let line = vec![b'x'; 1000];
-        let (mut sent, mut next) = (Vec::new(), Some(0));
-        while let Some(offset) = next {
-            let (rest, datagram) =
-                writer.piece((&line, None), offset, SendStamp::default(), <[u8]>::to_vec);
-            sent.push(datagram);
-            next = rest;
-        }
-        assert_eq!(sent.len(), 3);
-        let mut senders = SenderTable::new(SenderLimits::default());
-        for (number, lines, lost) in [(2, 0, 1), (0, 0, 1), (1, 1, 0)] {
-            assert_eq!(receive(&mut senders, &sent[number]), (ShipmentOutcome::New, lines));
-            assert_eq!(senders.counts().lost_lines, lost);
-        }
-        assert_eq!((writer.lines(), writer.shipments()), (1, 3));
-    }
-}
+mod tests;

@@ -1,4 +1,4 @@
-//! The numbers of all shippers as bytes.
+//! The numbers of all shippers as bytes, and the received parts of all streams.
 
 use super::{LineRange, SenderState, SenderTable};
 use crate::received_numbers::ReceivedNumbers;
@@ -6,7 +6,7 @@ use crate::shipment::SenderClock;
 use crate::snapshot::{DamagedSnapshot, SnapshotReader, SnapshotWriter};
 
 impl SenderTable {
-    /// Appends the numbers of each shipper, without counters and unfinished long lines.
+    /// Appends the numbers of all shippers and the parts of all streams, without counters and unfinished long lines.
     pub fn write_snapshot(&self, out: &mut Vec<u8>) {
         let mut out = SnapshotWriter(out);
         out.count(self.senders.len());
@@ -18,6 +18,7 @@ impl SenderTable {
             out.number(sender.cut.into());
             out.time(sender.last);
         }
+        self.streams.write(&mut out);
     }
 
     /// Takes the shippers of a snapshot, beyond the limit of shippers none.
@@ -40,13 +41,14 @@ impl SenderTable {
                 self.counts.senders += 1;
             }
         }
+        self.streams.read(&mut input)?;
         input.end()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{ORIGIN, receive, shipments};
+    use super::super::tests::{ORIGIN, follow, receive, shipments};
     use super::super::{SenderLimits, ShipmentOutcome};
     use super::*;
 
@@ -68,6 +70,27 @@ mod tests {
             assert_eq!(receive(&mut after, datagram).0 == ShipmentOutcome::New, is_new, "{number}");
         }
         assert_eq!(lost(&after), (0, 0));
+    }
+
+    #[test]
+    fn a_table_from_a_snapshot_knows_what_was_shipped_of_each_file() {
+        let (mut before, mut after) = <(SenderTable, SenderTable)>::from(
+            [(); 2].map(|()| SenderTable::new(SenderLimits::default())),
+        );
+        let lines = ["zero", "one", "two", "three"];
+        let sent = follow(ORIGIN, &lines, 0);
+        assert_eq!(receive(&mut before, &sent[1]).1, 2);
+        let mut bytes = Vec::new();
+        before.write_snapshot(&mut bytes);
+        assert_eq!(after.read_snapshot(&bytes), Ok(()));
+        let again = crate::shipment::SenderOrigin { id: 99, ..ORIGIN };
+        let came =
+            follow(again, &lines, 1).iter().map(|it| receive(&mut after, it).1).sum::<usize>();
+        assert_eq!((came, after.counts().known_lines), (1, 2), "one came, two and three had come");
+        for cut in 0..bytes.len() {
+            let mut table = SenderTable::new(SenderLimits::default());
+            assert_eq!(table.read_snapshot(&bytes[..cut]), Err(DamagedSnapshot), "{cut}");
+        }
     }
 
     #[test]

@@ -1,0 +1,161 @@
+//! The start in each file: behind the lines of earlier runs, by state file and collector.
+
+use std::path::Path;
+use std::time::Instant;
+
+use pen_records::shipment::StreamPosition;
+
+use crate::cli::FollowSettings;
+use crate::queue::SendQueue;
+
+use super::file::{FileStart, FollowedFile};
+use super::state::{self, FilePosition, ShipperState};
+use super::stream::{HostKey, StreamName};
+use super::{FileFollower, complain, pattern};
+
+impl FileFollower {
+    /// Opens all files, and asks for the collector's position in each. `earlier` is the state of an earlier run, and
+    /// `collector` the collector's name in the state file.
+    pub(crate) fn new(
+        files: FollowSettings,
+        (earlier, collector): (Option<ShipperState>, String),
+        queue: &SendQueue,
+    ) -> Self {
+        let resumes = earlier.is_some();
+        let ShipperState { positions, host, .. } = earlier.unwrap_or_default();
+        let mut this = Self {
+            files,
+            host: HostKey::new(host, super::random()),
+            followed: Vec::new(),
+            collector,
+            resumes,
+            has_begun: false,
+            saved: ShipperState::default(),
+            is_unsaved: true,
+            complaints: Vec::new(),
+        };
+        this.first_scan(&positions);
+        queue.positions.ask(this.followed.iter().filter_map(FollowedFile::stream));
+        this
+    }
+
+    /// Resumes where an earlier run stopped, also in renamed files, and starts new files at their end (or at their
+    /// start, if asked for or if there was an earlier run).
+    fn first_scan(&mut self, resume: &[FilePosition]) {
+        let now = Instant::now();
+        for position in resume {
+            match state::find(position) {
+                Some(path) => self.resume_at(&path, position, now),
+                None => complain(&mut self.complaints, gone(position)),
+            }
+        }
+        let new_to_us = self.resumes || self.files.from_start;
+        for path in self.matches() {
+            let end = std::fs::metadata(&path).map_or(0, |meta| meta.len());
+            let offset = if new_to_us { 0 } else { end };
+            self.open_new(&path, FileStart { offset, ..FileStart::default() }, now);
+        }
+        for pattern in &self.files.patterns {
+            if !pattern::matches(pattern).iter().any(|path| path.exists()) {
+                let text = format!("no file matches {} yet: waiting for one", pattern.display());
+                complain(&mut self.complaints, text);
+            }
+        }
+    }
+
+    /// Opens a file at the position of an earlier run.
+    fn resume_at(&mut self, path: &Path, position: &FilePosition, now: Instant) {
+        let &FilePosition { offset, stream, .. } = position;
+        let len = std::fs::metadata(path).map_or(offset, |meta| meta.len());
+        if len < offset {
+            let text = format!(
+                "{} has {len} bytes, fewer than the {offset} that an earlier run read: it was truncated, so lines may \
+                 be missing; reading it from its start",
+                path.display()
+            );
+            complain(&mut self.complaints, text);
+        }
+        let before = self.followed.len();
+        self.open(path, FileStart { offset, stream, is_resumed: true }, now);
+        let opened = self.followed.get(before).map(FollowedFile::stream);
+        let is_other = |stream: StreamName| opened.is_some_and(|it| it != Some(stream.id));
+        if len >= offset && stream.is_some_and(is_other) {
+            let text = format!(
+                "{} begins otherwise than the file that an earlier run read up to byte {offset}: it was truncated or \
+                 replaced, so lines may be missing; reading it from its start",
+                path.display()
+            );
+            complain(&mut self.complaints, text);
+        }
+    }
+
+    /// Moves each file to the collector's position, once answered. Returns whether files can be read.
+    pub(super) fn begin(&mut self, queue: &SendQueue) -> bool {
+        if self.has_begun {
+            return true;
+        }
+        let Some(positions) = queue.positions.answers() else { return false };
+        self.has_begun = true;
+        let is_fresh = !self.resumes && !self.files.from_start;
+        for file in &mut self.followed {
+            let position = file.stream().and_then(|stream| positions.get(&stream));
+            let Some(position) = position.filter(|position| position.is_known()) else { continue };
+            let moved = match file.len() {
+                Ok(len) if position.upto > len => file.start_anew(),
+                Ok(_) => {
+                    let knows_start = is_fresh || self.resumes && !file.is_resumed;
+                    file.start_at(start(file.offset(), *position, knows_start))
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = moved {
+                let text = format!("cannot read {}: {error}", file.path.display());
+                complain(&mut self.complaints, text);
+            }
+        }
+        true
+    }
+}
+
+/// Returns the start in a file with a known position, which without the position would be `offset`. With `knows_start`, an
+/// earlier run began at `position.from`. Otherwise lines before may be missing; the collector drops known lines.
+fn start(offset: u64, position: StreamPosition, knows_start: bool) -> u64 {
+    if knows_start {
+        position.upto
+    } else if offset >= position.from {
+        position.upto.max(offset)
+    } else {
+        offset
+    }
+}
+
+/// Returns the message about a missing file of an earlier run.
+fn gone(position: &FilePosition) -> String {
+    format!(
+        "{} that an earlier run read up to byte {} is gone: if it had further lines, they are lost",
+        position.path.display(),
+        position.offset
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_from_where_the_collector_has_it_and_not_from_behind_a_gap() {
+        for (offset, from, upto, knows_start, expected) in [
+            (0, 0, 100, false, 100),
+            (50, 0, 100, false, 100),
+            (200, 0, 100, false, 200),
+            (50, 60, 100, false, 50),
+            (60, 60, 100, false, 100),
+            // A run without a state file, and a file that the state file does not know.
+            (500, 60, 100, true, 100),
+            (0, 60, 100, true, 100),
+        ] {
+            let position = StreamPosition { from, upto };
+            assert_eq!(start(offset, position, knows_start), expected, "{offset} {position:?}");
+        }
+    }
+}
