@@ -50,6 +50,15 @@ pub(crate) struct ShipperArgs {
     #[arg(long, value_name = "PATH", conflicts_with = "follow")]
     fifo: Option<PathBuf>,
 
+    /// Without --follow: write the input to segment files in DIR first and send it from there, so that no
+    /// line is lost if penlog is killed
+    #[arg(long, value_name = "DIR", conflicts_with = "follow")]
+    spool: Option<PathBuf>,
+
+    /// Limit for the segments of --spool; once it is reached, new lines are dropped and counted
+    #[arg(long, value_name = "MIB", default_value_t = 1024, value_parser = number("MiB", 1..=1_048_576))]
+    spool_size: u32,
+
     /// Web server that the lines belong to, if different from the source address (shipments only)
     #[arg(long, value_name = "ADDR[:PORT]")]
     server: Option<String>,
@@ -167,6 +176,16 @@ pub(crate) struct ShipperConfig {
     /// Maximum size of a shipment in bytes; `None`: chosen by the destination address.
     pub(crate) datagram: Option<usize>,
     pub(crate) classic: bool,
+    /// Where the input is kept until it has reached the collector; `None`: in memory.
+    pub(crate) spool: Option<SpoolSettings>,
+}
+
+/// Settings of `--spool`.
+#[derive(Clone, Debug)]
+pub(crate) struct SpoolSettings {
+    pub(crate) folder: PathBuf,
+    /// Limit for the bytes of all segments.
+    pub(crate) bytes: u64,
 }
 
 /// Where penlog reads lines from.
@@ -238,6 +257,9 @@ impl ShipperConfig {
                 .datagram_size
                 .map(|bytes| usize::try_from(bytes).expect("at most 65,507, by its parser")),
             classic: args.classic,
+            spool: args
+                .spool
+                .map(|folder| SpoolSettings { folder, bytes: u64::from(args.spool_size) << 20 }),
         })
     }
 }
@@ -281,6 +303,8 @@ mod tests {
             "host 10000 -4 -6",
             "host 10000 -4 ::1",
             "host 10000 --fifo a --follow b",
+            "host 10000 --spool a --follow b",
+            "host 10000 --spool a --spool-size 0",
             "host:10000",
         ] {
             assert!(config(line).is_err(), "{line}");

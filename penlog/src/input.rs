@@ -34,23 +34,84 @@ enum InputEnd {
     Never,
 }
 
-/// Reads standard input up to its end; after a stop signal, for at most [`GRACE`].
-pub(crate) fn stdin(queue: &SendQueue, signals: &StopSignals) -> Result<(), ActionError> {
-    let input = io::stdin().as_fd().try_clone_to_owned().map(File::from);
-    input
-        .and_then(|input| read(&input, InputEnd::Comes, queue, signals))
-        .doing("read standard input")
+/// The state of the input after a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum InputTaken {
+    Some,
+    /// The input has ended.
+    End,
 }
 
-/// Reads a FIFO until a stop signal; creates the FIFO if missing.
-pub(crate) fn fifo(
-    path: &Path,
-    queue: &SendQueue,
-    signals: &StopSignals,
-) -> Result<(), ActionError> {
-    open_fifo(path)
-        .and_then(|input| read(&input, InputEnd::Never, queue, signals))
-        .doing(format_args!("read the FIFO {}", path.display()))
+/// Where the input goes. Never waits for the network.
+pub(crate) trait InputSink {
+    /// Takes bytes of a readable input.
+    fn take(&mut self, input: &File, queue: &SendQueue) -> io::Result<InputTaken>;
+    /// Does what there is to do besides. Returns when to do so again at the latest; `None`: after the next bytes.
+    fn turn(&mut self, queue: &SendQueue) -> Option<Duration>;
+    /// Takes the last bytes as the last line, if the input has ended by itself.
+    fn end(&mut self, end: InputTaken, queue: &SendQueue, signals: &StopSignals);
+}
+
+/// Splits the input into lines for the queue.
+pub(crate) struct QueueSink(Splitter);
+
+impl QueueSink {
+    pub(crate) fn new() -> Self {
+        Self(Splitter::new(0))
+    }
+}
+
+impl InputSink for QueueSink {
+    fn take(&mut self, mut input: &File, queue: &SendQueue) -> io::Result<InputTaken> {
+        let len = input.read(self.0.space())?;
+        if len == 0 {
+            return Ok(InputTaken::End);
+        }
+        let cut = self.0.read(len, |lines| queue.push(lines.bytes));
+        queue.add_cut(cut);
+        Ok(InputTaken::Some)
+    }
+
+    fn turn(&mut self, _: &SendQueue) -> Option<Duration> {
+        None
+    }
+
+    fn end(&mut self, _: InputTaken, queue: &SendQueue, _: &StopSignals) {
+        self.0.finish(|lines| queue.push(lines.bytes));
+    }
+}
+
+/// An open input, with a name for messages.
+pub(crate) struct OpenInput {
+    pub(crate) file: File,
+    end: InputEnd,
+    name: String,
+}
+
+impl OpenInput {
+    pub(crate) fn stdin() -> Result<Self, ActionError> {
+        let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
+        let name = "read standard input".to_owned();
+        Ok(Self { file: file.doing(&name)?, end: InputEnd::Comes, name })
+    }
+
+    /// Opens a FIFO; creates it if missing.
+    pub(crate) fn fifo(path: &Path) -> Result<Self, ActionError> {
+        let name = format!("read the FIFO {}", path.display());
+        Ok(Self { file: open_fifo(path).doing(&name)?, end: InputEnd::Never, name })
+    }
+
+    /// Reads up to the end of the input; after a stop signal, for at most [`GRACE`].
+    pub(crate) fn read_into(
+        &self,
+        sink: &mut impl InputSink,
+        queue: &SendQueue,
+        signals: &StopSignals,
+    ) -> Result<(), ActionError> {
+        let ended = read(&self.file, self.end, sink, queue, signals);
+        sink.end(*ended.as_ref().unwrap_or(&InputTaken::End), queue, signals);
+        ended.map(drop).doing(&self.name)
+    }
 }
 
 /// Opens the FIFO for writing too, so that reading does not end when the web server closes it or restarts.
@@ -68,47 +129,48 @@ fn open_fifo(path: &Path) -> io::Result<File> {
 }
 
 fn read(
-    mut input: &File,
+    input: &File,
     end: InputEnd,
+    sink: &mut impl InputSink,
     queue: &SendQueue,
     signals: &StopSignals,
-) -> io::Result<()> {
+) -> io::Result<InputTaken> {
     // Fails if the input is no pipe or the size exceeds the user's limit; the default size works too.
     let _ = fcntl(input, FcntlArg::F_SETPIPE_SZ(PIPE));
-    let mut splitter = Splitter::new(0);
     let mut deadline = None;
+    // When the input has been quiet for long enough.
+    let mut quiet: Option<Instant> = None;
     loop {
         if signals.stop() && deadline.is_none() {
             signals.clear();
             deadline = Some(Instant::now() + GRACE);
         }
-        let patience = match deadline {
+        let until = match deadline {
             None => None,
-            Some(_) if end == InputEnd::Never || signals.hurry() => Some(QUIET),
-            Some(deadline) => Some(deadline.saturating_duration_since(Instant::now())),
+            Some(_) if end == InputEnd::Never || signals.hurry() => {
+                Some(*quiet.get_or_insert_with(|| Instant::now() + QUIET))
+            }
+            Some(deadline) => Some(deadline),
         };
-        let over = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        let again = sink.turn(queue);
+        let now = Instant::now();
+        let left = until.map(|until| until.saturating_duration_since(now));
+        let over = deadline.is_some_and(|deadline| now >= deadline);
+        let patience = left.into_iter().chain(again).min();
         match wait(input.as_fd(), signals, deadline.is_none(), patience)? {
             InputReady::Signal if !over => continue,
-            InputReady::Nothing | InputReady::Signal => break,
-            InputReady::Input if over => break,
-            InputReady::Input => {}
+            InputReady::Nothing if until.is_none_or(|until| Instant::now() < until) => continue,
+            InputReady::Nothing | InputReady::Signal => return Ok(InputTaken::Some),
+            InputReady::Input if over => return Ok(InputTaken::Some),
+            InputReady::Input => quiet = None,
         }
-        match input.read(splitter.space()) {
-            Ok(0) => break,
-            Ok(len) => {
-                let cut = splitter.read(len, |lines| queue.push(lines.bytes));
-                queue.add_cut(cut);
-            }
+        match sink.take(input, queue) {
+            Ok(InputTaken::End) => return Ok(InputTaken::End),
+            Ok(InputTaken::Some) => {}
             Err(error) if is_passing(&error) => {}
-            Err(error) => {
-                splitter.finish(|lines| queue.push(lines.bytes));
-                return Err(error);
-            }
+            Err(error) => return Err(error),
         }
     }
-    splitter.finish(|lines| queue.push(lines.bytes));
-    Ok(())
 }
 
 fn is_passing(error: &io::Error) -> bool {
@@ -144,4 +206,10 @@ fn wait(
 pub(crate) fn timeout(duration: Duration) -> PollTimeout {
     let millis = duration.as_micros().div_ceil(1000).min(60_000);
     PollTimeout::from(u16::try_from(millis).unwrap_or(60_000))
+}
+
+/// Lets a moment pass.
+pub(crate) fn pause(duration: Duration) {
+    // An interruption by a signal only makes it shorter.
+    let _ = poll(&mut [], timeout(duration));
 }

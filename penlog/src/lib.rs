@@ -1,7 +1,7 @@
 //! `penlog`, the shipper: sends a web server's access lines to the collector.
 //!
-//! Three threads. The reading thread puts whole lines into a bounded `queue` and never waits for the network, so the
-//! web server never waits either. The sending thread (`shipper`) takes lines out of the queue and sends them: as
+//! Three threads. The reading thread puts whole lines into a bounded `queue`, with `--spool` by way of the disk (`spool`).
+//! It never waits for the network, so the web server never waits either. The sending thread (`shipper`) takes lines out of the queue and sends them: as
 //! shipments to a collector of this package, as single lines to a classic collector. `link_state` decides which, and
 //! when to hold lines back. The lookup thread resolves the collector's name from time to time (`destination`).
 
@@ -17,6 +17,7 @@ mod report;
 mod shipper;
 mod signals;
 mod splitter;
+mod spool;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -27,13 +28,15 @@ use clap::Parser as _;
 use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
 
-use cli::{FollowSettings, InputSource, ShipperArgs, ShipperConfig};
+use cli::{FollowSettings, InputSource, ShipperArgs, ShipperConfig, SpoolSettings};
 use follow::FileFollower;
 use follow::state::{self, ShipperState};
+use input::{OpenInput, QueueSink};
 use queue::SendQueue;
 use report::{ShipperReport, tell};
 use shipper::Shipper;
 use signals::StopSignals;
+use spool::Spool;
 
 /// Runs the program: reads the command line of this process, ships until the input ends or a signal
 /// stops it, and returns the exit code.
@@ -86,24 +89,20 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
     if known == Some(&collector) && !config.classic {
         queue.set_ours();
     }
-    let follower = match &source {
+    let reader = match source {
         InputSource::Files(files) => {
-            Some(FileFollower::new(files.clone(), (earlier, collector), &queue))
+            LineReader::Follower(FileFollower::new(files, (earlier, collector), &queue))
         }
-        InputSource::Stdin | InputSource::Fifo(_) => None,
+        InputSource::Stdin => LineReader::of(OpenInput::stdin()?, config.spool.clone(), &queue)?,
+        InputSource::Fifo(path) => {
+            LineReader::of(OpenInput::fifo(&path)?, config.spool.clone(), &queue)?
+        }
     };
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
-
     let reader = {
         let queue = Arc::clone(&queue);
         thread::Builder::new().name("reader".into()).spawn(move || {
-            let ended = match (source, follower) {
-                (_, Some(follower)) => Ok(Some(follow::follow(follower, &queue, &signals))),
-                (InputSource::Fifo(path), None) => {
-                    input::fifo(&path, &queue, &signals).map(|()| None)
-                }
-                (_, None) => input::stdin(&queue, &signals).map(|()| None),
-            };
+            let ended = reader.read(&queue, &signals);
             queue.close();
             ended
         })
@@ -112,11 +111,61 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
 
     let counts = shipper.run();
     match reader.join() {
-        Ok(Ok(Some(mut follower))) => follower.save(&queue)?,
-        Ok(ended) => ended.map(drop)?,
+        Ok((reader, ended)) => {
+            reader.settle(&queue)?;
+            ended?;
+        }
         Err(_) => return Err(ActionError::new("the reading thread panicked")),
     }
     Ok(counts.dropped + counts.lost == 0)
+}
+
+/// The reading thread's work.
+enum LineReader {
+    Follower(FileFollower),
+    Spool(OpenInput, Box<Spool>),
+    Plain(OpenInput),
+}
+
+impl LineReader {
+    fn of(
+        input: OpenInput,
+        spool: Option<SpoolSettings>,
+        queue: &SendQueue,
+    ) -> Result<Self, ActionError> {
+        let Some(settings) = spool else { return Ok(Self::Plain(input)) };
+        let spool = Spool::new(settings, &input.file, queue)?;
+        Ok(Self::Spool(input, Box::new(spool)))
+    }
+
+    /// Reads until the input ends or a stop signal comes.
+    fn read(self, queue: &SendQueue, signals: &StopSignals) -> (Self, Result<(), ActionError>) {
+        match self {
+            Self::Follower(follower) => {
+                (Self::Follower(follow::follow(follower, queue, signals)), Ok(()))
+            }
+            Self::Spool(input, mut spool) => {
+                let ended = input.read_into(&mut *spool, queue, signals);
+                (Self::Spool(input, spool), ended)
+            }
+            Self::Plain(input) => {
+                let ended = input.read_into(&mut QueueSink::new(), queue, signals);
+                (Self::Plain(input), ended)
+            }
+        }
+    }
+
+    /// After the sender's end: notes how far the lines have reached the collector.
+    fn settle(self, queue: &SendQueue) -> Result<(), ActionError> {
+        match self {
+            Self::Follower(mut follower) => follower.save(queue),
+            Self::Spool(_, spool) => {
+                spool.settle(queue);
+                Ok(())
+            }
+            Self::Plain(_) => Ok(()),
+        }
+    }
 }
 
 /// Reads the state file of followed files; says why if that fails.

@@ -119,6 +119,13 @@ impl SendQueue {
         inner.room_for_part() >= len
     }
 
+    /// Counts lines dropped before the queue.
+    pub(crate) fn add_dropped(&self, lines: u64) {
+        if lines > 0 {
+            self.lock().dropped += lines;
+        }
+    }
+
     /// Counts truncated lines.
     pub(crate) fn add_cut(&self, lines: u32) {
         if lines > 0 {

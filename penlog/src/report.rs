@@ -16,7 +16,7 @@ const PAUSE: Duration = Duration::from_secs(60);
 pub(crate) struct ShipperCounts {
     pub(crate) shipped: u64,
     pub(crate) classic: u64,
-    /// Dropped because the queue was full.
+    /// Dropped for lack of room in queue or spool.
     pub(crate) dropped: u64,
     /// Truncated: longer than a line may be.
     pub(crate) cut: u64,
@@ -56,7 +56,7 @@ impl ShipperReport {
             != (self.last.dropped, self.last.cut, self.last.lost);
         if news && self.last_at.is_none_or(|at| now >= at + PAUSE) {
             tell(&format!(
-                "{} lines dropped because the queue was full, {} truncated, {} not sent; {} in all",
+                "{} lines dropped because there was no room, {} truncated, {} not sent; {} in all",
                 counts.dropped - self.last.dropped,
                 counts.cut - self.last.cut,
                 counts.lost - self.last.lost,
@@ -79,8 +79,8 @@ const ZERO: ShipperCounts = ShipperCounts { shipped: 0, classic: 0, dropped: 0, 
 fn summary(counts: &ShipperCounts) -> String {
     let ShipperCounts { shipped, classic, dropped, cut, lost } = counts;
     format!(
-        "{shipped} lines shipped, {classic} sent one by one; {dropped} dropped because the queue \
-         was full, {cut} truncated, {lost} not sent"
+        "{shipped} lines shipped, {classic} sent one by one; {dropped} dropped because there \
+         was no room, {cut} truncated, {lost} not sent"
     )
 }
 

@@ -121,7 +121,7 @@ fn a_collector_that_never_reads_does_not_block_the_writer() {
         input.write_all(format!("{number:0>249}\n").as_bytes()).unwrap();
     }
     assert!(started.elapsed() < PATIENCE, "the writer was blocked");
-    penlog.says("dropped because the queue was full");
+    penlog.says("dropped because there was no room");
     drop(input);
     // Everything is either in the socket or accounted for.
     penlog.signal(Signal::SIGINT);

@@ -89,7 +89,7 @@ fn tests(args: &DeliveryArgs) -> Vec<(String, Scene)> {
             Scene { input, rate, disturbance, has_journal },
         ));
     };
-    let (pipe, file) = (LineInput::Pipe, LineInput::File);
+    let (pipe, file, spool) = (LineInput::Pipe, LineInput::File, LineInput::Spool);
     add("penlogd restarted, pipe", pipe, 100, Target::Collector, Signal::SIGTERM, times, at_once);
     add(
         "penlogd restarted, pipe",
@@ -124,6 +124,7 @@ fn tests(args: &DeliveryArgs) -> Vec<(String, Scene)> {
     for (name, input) in [
         ("penlog killed, file", file),
         ("penlog killed, file rotated every 0.2 s", LineInput::Rotated),
+        ("penlog killed, pipe and spool", spool),
     ] {
         add(name, input, rate, killed.0, killed.1, times, up_to_2_s);
     }

@@ -1,7 +1,7 @@
 //! One test: a writer of numbered lines, a shipper and a collector, and what happens to them.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead as _, BufReader, Write};
+use std::io::{self, BufRead as _, BufReader, PipeReader, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -25,6 +25,8 @@ const ROTATE: Duration = Duration::from_millis(200);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineInput {
     Pipe,
+    /// A pipe that outlives the shipper, which keeps its lines in a spool.
+    Spool,
     File,
     /// A file that is renamed, and made anew, every 200 ms.
     Rotated,
@@ -64,6 +66,8 @@ struct Stage<'a> {
     addr: SocketAddr,
     collector: Program,
     shipper: Program,
+    /// What the shipper reads, if that outlives it.
+    pipe: Option<PipeReader>,
     output: Box<dyn Write>,
     /// The number of the next line.
     next: u64,
@@ -106,7 +110,8 @@ impl Scene {
                 stage.collector = collector(stage.folder, stage.addr, stage.has_journal)?;
             }
             Target::Shipper => {
-                stage.shipper = shipper(stage.folder, stage.input, stage.addr)?;
+                let Stage { folder, input, addr, pipe, .. } = stage;
+                stage.shipper = shipper(folder, *input, *addr, pipe.as_ref())?;
             }
         }
         Ok(())
@@ -120,15 +125,19 @@ impl<'a> Stage<'a> {
         let collector = collector(folder, addr, has_journal)?;
         let path = folder.join("access.log");
         let file = open(&path).doing("make a log")?;
-        let mut shipper = shipper(folder, input, addr)?;
+        let (pipe, end) = io::pipe().doing("make a pipe")?;
+        let pipe = (input == LineInput::Spool).then_some(pipe);
+        let mut shipper = shipper(folder, input, addr, pipe.as_ref())?;
         let output: Box<dyn Write> = match input {
             LineInput::Pipe => Box::new(shipper.take_stdin()),
+            LineInput::Spool => Box::new(end),
             LineInput::File => Box::new(file),
             LineInput::Rotated => {
                 Box::new(RotatedFile { path, file, since: Instant::now(), number: 0 })
             }
         };
-        Ok(Self { folder, input, has_journal, addr, collector, shipper, output, next: 0 })
+        let next = 0;
+        Ok(Self { folder, input, has_journal, addr, collector, shipper, pipe, output, next })
     }
 
     /// Writes lines at a steady rate.
@@ -210,18 +219,26 @@ fn shipper(
     folder: &TempFolder,
     input: LineInput,
     addr: SocketAddr,
+    pipe: Option<&PipeReader>,
 ) -> Result<Program, ActionError> {
     let mut command = Command::new(sibling("penlog")?);
     command.args([addr.ip().to_string(), addr.port().to_string()]);
     match input {
         LineInput::Pipe => {}
+        LineInput::Spool => {
+            command.arg("--spool").arg(folder.join("spool"));
+        }
         LineInput::File | LineInput::Rotated => {
             let rotated = if input == LineInput::Rotated { "access.log*" } else { "access.log" };
             command.args(["--from-start", "--state"]).arg(folder.join("state"));
             command.arg("--follow").arg(folder.join(rotated));
         }
     }
-    Program::start("penlog", command.stdin(Stdio::piped()))
+    let stdin = match pipe {
+        Some(pipe) => pipe.try_clone().doing("share a pipe")?.into(),
+        None => Stdio::piped(),
+    };
+    Program::start("penlog", command.stdin(stdin))
 }
 
 fn line(number: u64) -> String {

@@ -193,8 +193,12 @@ impl Shipper {
         self.unconfirmed.is_empty() || now >= last_word
     }
 
-    /// Counts all unsent lines as lost.
+    /// Counts all unsent lines as lost, unless the next run finds them in the spool.
     fn count_leftovers(&mut self) {
+        if self.config.spool.is_some() {
+            // They stay in the spool.
+            return;
+        }
         self.counts.lost += self.again.len() as u64 + self.backlog.lines();
         self.backlog.end();
         while self.backlog.fill(&self.queue) {

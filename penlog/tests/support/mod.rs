@@ -31,6 +31,14 @@ impl RunningShipper {
         Self(Program::start("penlog", &mut command).expect("penlog starts"))
     }
 
+    /// Starts a shipper that reads this input.
+    pub(crate) fn reading(addr: SocketAddr, input: impl Into<Stdio>, more: &[&str]) -> Self {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_penlog"));
+        let (host, port) = (addr.ip().to_string(), addr.port().to_string());
+        command.args([host.as_str(), port.as_str()]).args(more).stdin(input);
+        Self(Program::start("penlog", &mut command).expect("penlog starts"))
+    }
+
     /// Starts a shipper to a collector of this process.
     pub(crate) fn to(addr: SocketAddr, more: &[&str]) -> Self {
         let (host, port) = (addr.ip().to_string(), addr.port().to_string());
