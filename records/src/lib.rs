@@ -2,7 +2,8 @@
 //!
 //! Modules in the order in which bytes pass through them:
 //!
-//! 1. [`datagram`] tells mappings from access lines by their first bytes; [`shipment`] decodes what
+//! 1. [`frames`] splits a byte stream into datagrams, [`datagram`] tells mappings from access lines by
+//!    their first bytes, [`shipment`] decodes what
 //!    `penlog` sends.
 //! 2. [`mapping`] parses a [`mapping::Mapping`]: this client asked this server for this request over
 //!    this connection. [`access`] parses an [`access::AccessLine`]: spans into a borrowed line.
@@ -25,6 +26,7 @@ pub mod attribution;
 pub mod clocks;
 pub mod datagram;
 pub mod duration;
+pub mod frames;
 mod hash;
 pub mod histogram;
 pub mod mapping;

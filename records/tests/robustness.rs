@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use flate2::read::MultiGzDecoder;
 
-const CHECKS: [fn(&[u8]); 9] = [
+const CHECKS: [fn(&[u8]); 10] = [
     checks::mapping_datagram,
     checks::mapping_file_line,
     checks::access_line,
@@ -21,12 +21,15 @@ const CHECKS: [fn(&[u8]); 9] = [
     checks::shaped_line,
     checks::format_and_lines,
     checks::datagram,
+    checks::frames,
     checks::balancers_log,
     checks::join,
 ];
 
 /// A seed of each kind.
 const SEEDS: &[&[u8]] = &[
+    b"\x02\x09\x01\x03\x05\0\0\0hello\x01\0\0\0a\x0c\0\0\0of 12 bytes.\xff\0\0\0cut",
+    b"\0\0\0\0\x01\0\0\0a\0\0\x01\0more",
     br#"2026-11-22T20:23:21Z,10.0.0.9,GET,/a?b=1,HTTP/1.1,200,512,"x, ""y""""#,
     b"10.0.0.9, -, 11/22/26, 20:23:21, W3SVC1, WEB1, 10.0.1.5, 12, 65, 512, 200, 0, GET, /a, b=1,",
     b"2026/11/22 20:23:21.123\tINFO\thttp.log.access\tx\t{\"request\": {\"remote_ip\": \"10.0.0.9\", \"method\": \"GET\", \"uri\": \"/a\"}}",

@@ -8,6 +8,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
+use crate::frames::write_frame;
 
 const ORIGIN: SenderOrigin = SenderOrigin {
     id: 0x0123_4567_89AB_CDEF,
@@ -188,6 +189,9 @@ fn the_vectors_are_what_we_write_and_read() {
         DiscoveryAnswer { nonce, window: 1 << 20, datagram: 65_507, received, positions };
     answered.write(&mut answer);
     assert_eq!(vector("answer.hex"), answer);
+    let mut frames = Vec::new();
+    assert!([&answer[..], &MAGIC].iter().all(|datagram| write_frame(datagram, &mut frames)));
+    assert_eq!(vector("frames.hex"), frames);
     let mut answer = Vec::new();
     let received = Some(ReceivedShipments { from: 3, upto: 9 });
     let answered = DiscoveryAnswer { received, ..answered };

@@ -10,6 +10,7 @@ use pen_records::attribution::{
     ServerIndex, THIRD_PARTY_BASE,
 };
 use pen_records::datagram::Datagram;
+use pen_records::frames::{FrameReader, LONGEST_FRAME, write_frame};
 use pen_records::mapping::origins::Origins;
 use pen_records::mapping::packet::{Packet, PacketRecords, write_record};
 use pen_records::mapping::third_party_log::{ThirdPartyReader, ThirdPartyServer, ThirdPartySpec};
@@ -22,6 +23,51 @@ use pen_records::time::{Resolution, Timestamp};
 
 /// The buffer size of the C collector.
 const DATAGRAM: usize = 1024;
+
+/// A stream is split into the same frames however it is cut, and as one that is looked at as a whole. The first bytes say
+/// where it is cut.
+pub(crate) fn frames(bytes: &[u8]) {
+    let (cuts, stream) = bytes.split_at(bytes.len().min(4));
+    let (frames, has_ended) = slow_frames(stream);
+    for steps in
+        [&[usize::MAX][..], &[1], &cuts.iter().map(|&cut| 1 + cut as usize).collect::<Vec<_>>()]
+    {
+        let (mut reader, mut rest, mut read) = (FrameReader::default(), stream, Vec::new());
+        let mut error = None;
+        for step in steps.iter().cycle() {
+            if rest.is_empty() || error.is_some() {
+                break;
+            }
+            let (now, later) = rest.split_at(rest.len().min(*step));
+            rest = later;
+            error = reader.feed(now, |frame| read.push(frame.to_vec())).err();
+        }
+        assert_eq!((&read, error.is_some()), (&frames, has_ended));
+        let taken: usize = read.iter().map(|frame| 4 + frame.len()).sum();
+        assert!(error.is_none_or(|error| error.at == taken as u64));
+        assert!(error.is_some() || reader.is_within_frame() == (taken < stream.len()));
+        let mut written = Vec::new();
+        assert!(read.iter().all(|frame| write_frame(frame, &mut written)));
+        assert!(stream.starts_with(&written));
+    }
+}
+
+/// Returns the frames of a stream, and whether a wrong length ends it.
+fn slow_frames(mut stream: &[u8]) -> (Vec<Vec<u8>>, bool) {
+    let mut frames = Vec::new();
+    while stream.len() >= 4 {
+        let len = stream[..4].iter().rev().fold(0, |len, byte| len * 256 + usize::from(*byte));
+        if len == 0 || len > LONGEST_FRAME {
+            return (frames, true);
+        }
+        if stream.len() < 4 + len {
+            break;
+        }
+        frames.push(stream[4..4 + len].to_vec());
+        stream = &stream[4 + len..];
+    }
+    (frames, false)
+}
 
 /// A parsed classic mapping datagram is written as it was read.
 pub(crate) fn mapping_datagram(bytes: &[u8]) {
