@@ -1,0 +1,13 @@
+//! The stream between senders and the collector: datagrams in frames over TCP, with TLS where keys are set up.
+//!
+//! Nothing here waits: sockets do not block, and the owner of a stream polls or comes back later.
+//!
+//! - [`link`]: a connection, of either end.
+//! - [`client`]: the sender's end, which connects again by itself.
+//! - [`keys`]: private and public keys, and key files.
+//! - [`tls`]: TLS with a key at each end.
+
+pub mod client;
+pub mod keys;
+pub mod link;
+pub mod tls;
