@@ -2,18 +2,22 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Parser;
 use pen_daemon::arguments::number;
 
 use pen_records::addr::parse_ip;
 use pen_records::shipment::ShipmentServer;
+use pen_stream::keys::{PrivateKey, PublicKey};
+use pen_stream::tls;
+use rustls::ClientConfig;
 
 use crate::destination::{Family, port};
 
 /// Send a web server's access lines to penlogd
 ///
-/// Reads lines from standard input, a FIFO or followed files and sends them over UDP: as numbered
+/// Reads lines from standard input, a FIFO or followed files and sends them over UDP or TCP: as numbered
 /// shipments to a penlogd of this package, as single lines to a classic one. penlog asks the collector
 /// which of the two it is.
 #[derive(Debug, Parser)]
@@ -71,13 +75,26 @@ pub(crate) struct ShipperArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = number("MiB", 2..=65_536))]
     queue: u32,
 
-    /// Maximum size of a shipment [default: 1400, or 32768 to an address of this machine]
+    /// Maximum size of a shipment [default: 1400, or 32768 by a stream or to an address of this machine]
     #[arg(long, value_name = "BYTES", value_parser = number("bytes", 512..=65_507))]
     datagram_size: Option<u32>,
 
     /// Do not ask: send single lines, as the classic penlog does
     #[arg(long)]
     classic: bool,
+
+    /// Send by TCP instead of UDP, to a penlogd of this package
+    #[arg(long, conflicts_with = "classic")]
+    stream: bool,
+
+    /// Private key of this web server, made by penlog keygen FILE: send by TCP and TLS only, to a
+    /// penlogd that has the public key
+    #[arg(long, value_name = "FILE", requires = "collector_key", conflicts_with = "classic")]
+    key: Option<PathBuf>,
+
+    /// Public key of penlogd, which penlogd prints at its start
+    #[arg(long, value_name = "KEY", requires = "key")]
+    collector_key: Option<PublicKey>,
 
     #[command(flatten)]
     only: FamilyArgs,
@@ -176,6 +193,10 @@ pub(crate) struct ShipperConfig {
     /// Maximum size of a shipment in bytes; `None`: chosen by the destination address.
     pub(crate) datagram: Option<usize>,
     pub(crate) classic: bool,
+    /// Ship by TCP.
+    pub(crate) stream: bool,
+    /// Settings of TLS: ship by TLS only.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Where the input is kept until it has reached the collector; `None`: in memory.
     pub(crate) spool: Option<SpoolSettings>,
 }
@@ -240,6 +261,13 @@ impl ShipperConfig {
                 state: args.state,
             }),
         };
+        let tls = match (&args.key, args.collector_key) {
+            (Some(path), Some(collector)) => {
+                let key = PrivateKey::read(path).map_err(|error| format!("--key {error}"))?;
+                Some(tls::sender(&key, collector).map_err(|error| format!("--key: {error}"))?)
+            }
+            _ => None,
+        };
         if args.name.as_ref().is_some_and(|name| name.len() > 255) {
             return Err("--name: a name has at most 255 bytes".into());
         }
@@ -257,6 +285,8 @@ impl ShipperConfig {
                 .datagram_size
                 .map(|bytes| usize::try_from(bytes).expect("at most 65,507, by its parser")),
             classic: args.classic,
+            stream: args.stream || tls.is_some(),
+            tls,
             spool: args
                 .spool
                 .map(|folder| SpoolSettings { folder, bytes: u64::from(args.spool_size) << 20 }),

@@ -19,6 +19,8 @@ mod signals;
 mod splitter;
 mod spool;
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
@@ -42,6 +44,12 @@ use spool::Spool;
 /// stops it, and returns the exit code.
 #[must_use]
 pub fn main() -> ExitCode {
+    let words: Vec<_> = std::env::args_os().skip(1).collect();
+    if let [command, path] = &words[..]
+        && command == "keygen"
+    {
+        return keygen(path.as_ref());
+    }
     let args = ShipperArgs::try_parse().unwrap_or_else(|error| misused(&without_wrong_tip(error)));
     let config = match ShipperConfig::new(args) {
         Ok(config) => config,
@@ -54,6 +62,21 @@ pub fn main() -> ExitCode {
         Ok(true) => Exit::Done.into(),
         // The counters were printed.
         Ok(false) => Exit::Failed.into(),
+        Err(error) => {
+            tell(&chain(&error));
+            Exit::Failed.into()
+        }
+    }
+}
+
+/// Runs `penlog keygen FILE`, which makes a key pair and prints the public key.
+fn keygen(path: &Path) -> ExitCode {
+    match pen_stream::keys::keygen(path).doing("make a key") {
+        Ok(line) => {
+            // The reader may have closed the pipe.
+            let _ = std::io::stdout().write_all(line.as_bytes());
+            Exit::Done.into()
+        }
         Err(error) => {
             tell(&chain(&error));
             Exit::Failed.into()

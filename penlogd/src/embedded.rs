@@ -8,26 +8,26 @@ use std::thread::{self, JoinHandle};
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::signals::Event;
-use tokio::net::UdpSocket;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::info;
 
 use crate::cli::{CollectorConfig, SenderArgs};
-use crate::run::{CollectorLoop, LoopEvents, bind, runtime, say_listening};
-use crate::socket::{ListenTarget, UdpListener};
+use crate::listeners::{BoundListener, ListenerWatch, say_listening};
+use crate::run::{CollectorLoop, LoopEvents, runtime};
+use crate::socket::ListenTarget;
 
-/// A bound socket; binding may need privileges, so it is a step of its own.
+/// Bound sockets; binding may need privileges, so it is a step of its own.
 #[derive(Debug)]
-pub struct BoundCollector(UdpListener);
+pub struct BoundCollector(BoundListener);
 
 impl BoundCollector {
-    /// Binds the socket.
+    /// Binds the sockets, for UDP and TCP.
     ///
     /// # Errors
     /// The address is in use, does not belong to this machine, or needs privileges.
     pub fn bind(addr: SocketAddr) -> Result<Self, ActionError> {
-        bind(ListenTarget::At(addr)).map(Self)
+        BoundListener::bind(ListenTarget::At(addr)).map(Self)
     }
 
     /// Starts the thread, with the default settings of `penlogd` and the options about senders.
@@ -39,10 +39,10 @@ impl BoundCollector {
         let (say, said) = mpsc::sync_channel(1);
         // The loop cannot move between threads, so the new thread creates it.
         let work = move || match prepare(self.0, log, senders) {
-            Ok((runtime, collector_loop, watches)) => {
+            Ok((runtime, collector_loop, watch)) => {
                 // The owner waits for this, unless its thread panicked.
                 let _ = say.send(Ok(()));
-                runtime.block_on(collector_loop.run(received, &watches));
+                runtime.block_on(collector_loop.run(received, &watch));
             }
             Err(error) => {
                 let _ = say.send(Err(error));
@@ -56,22 +56,22 @@ impl BoundCollector {
 }
 
 fn prepare(
-    listener: UdpListener,
+    listener: BoundListener,
     log: PathBuf,
     senders: SenderArgs,
-) -> Result<(Runtime, CollectorLoop, Vec<UdpSocket>), ActionError> {
+) -> Result<(Runtime, CollectorLoop, ListenerWatch), ActionError> {
     let mut config =
         CollectorConfig::embedded(log, senders).doing("use the collector's options")?;
-    config.settings.allow.add_owner(listener.addr().ip());
+    config.settings.allow.add_owner(listener.datagrams.addr().ip());
     config.remarks.iter().for_each(|remark| info!("{remark}"));
     let collector_loop = CollectorLoop::new(config, vec![listener])?;
     let runtime = runtime()?;
-    let watches = {
+    let watch = {
         let _inside = runtime.enter();
-        collector_loop.watches()?
+        collector_loop.watch()?
     };
     collector_loop.listeners.iter().for_each(say_listening);
-    Ok((runtime, collector_loop, watches))
+    Ok((runtime, collector_loop, watch))
 }
 
 impl LoopEvents for UnboundedReceiver<Event> {

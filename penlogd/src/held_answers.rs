@@ -9,19 +9,35 @@ use std::time::{Duration, Instant};
 
 use pen_records::shipment::DiscoveryAnswer;
 
+use crate::streams::StreamId;
+
 /// Longest time to hold an answer while the log can be written. Lines that wait longer (`--wait`) do not slow shippers
 /// down.
 const HELD: Duration = Duration::from_secs(1);
 /// The most answers held. Shippers repeat their questions.
 const MOST: usize = 1 << 16;
 
+/// The path back to a sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AnswerPath {
+    /// By the UDP listener at this place, which got the question.
+    Datagram(usize),
+    /// By the stream that brought the question.
+    Stream(StreamId),
+}
+
 /// An answer, and where to send it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct HeldAnswer {
-    /// Place of the listener that got the question.
-    pub(crate) listener: usize,
+    pub(crate) path: AnswerPath,
     pub(crate) to: SocketAddr,
     pub(crate) answer: DiscoveryAnswer,
+}
+
+impl HeldAnswer {
+    const fn key(&self) -> (AnswerPath, SocketAddr, u64) {
+        (self.path, self.to, self.answer.nonce)
+    }
 }
 
 /// Held answers, in the order of their questions.
@@ -29,15 +45,15 @@ pub(crate) struct HeldAnswer {
 pub(crate) struct HeldAnswers {
     /// With the lines received before the question, and the time of the question.
     answers: VecDeque<(HeldAnswer, u64, Instant)>,
-    /// Their shippers and nonces.
-    known: HashSet<(SocketAddr, u64)>,
+    /// Their paths, shippers and nonces.
+    known: HashSet<(AnswerPath, SocketAddr, u64)>,
 }
 
 impl HeldAnswers {
     /// Holds an answer to a question that came after `lines` lines. A repeated question is answered once. Without lines
     /// the answer waits for no other: a shipper that hears nothing speaks as to a classic collector.
     pub(crate) fn hold(&mut self, answer: HeldAnswer, lines: u64, now: Instant) {
-        if self.answers.len() < MOST && self.known.insert((answer.to, answer.answer.nonce)) {
+        if self.answers.len() < MOST && self.known.insert(answer.key()) {
             match lines {
                 0 => self.answers.push_front((answer, lines, now)),
                 _ => self.answers.push_back((answer, lines, now)),
@@ -51,7 +67,7 @@ impl HeldAnswers {
         let is_due = lines <= out || (is_writable && now >= since + HELD);
         is_due.then(|| {
             self.answers.pop_front();
-            self.known.remove(&(answer.to, answer.answer.nonce));
+            self.known.remove(&answer.key());
             answer
         })
     }
@@ -71,7 +87,7 @@ mod tests {
     fn answer(nonce: u64) -> HeldAnswer {
         let (received, positions) = (None, StreamList::default());
         let answer = DiscoveryAnswer { nonce, window: 1, datagram: 1, received, positions };
-        HeldAnswer { listener: 0, to: ([127, 0, 0, 1], 1).into(), answer }
+        HeldAnswer { path: AnswerPath::Datagram(0), to: ([127, 0, 0, 1], 1).into(), answer }
     }
 
     #[test]

@@ -2,17 +2,17 @@
 //! at once, and answers wait for the log. With a journal, lines and answers wait for the journal.
 
 use std::future::pending;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::logfile::{Buffering, LogFile, LogFileCounts};
-use pen_records::shipment::DiscoveryAnswer;
+use pen_records::shipment::DiscoveryQuestion;
 use pen_records::time::Timestamp;
 
-use crate::collector::{ArrivalTime, Collector};
-use crate::held_answers::{HeldAnswer, HeldAnswers};
+use crate::collector::{ArrivalTime, Collector, Peer};
+use crate::held_answers::{AnswerPath, HeldAnswer, HeldAnswers};
+use crate::journal::JournaledDatagram;
 use crate::journaling::{JournalSettings, Journaling, OpenedJournal};
 
 /// Files for lines.
@@ -73,41 +73,36 @@ impl Output {
         self.journal.as_mut().is_none_or(|journal| journal.is_willing(core, log))
     }
 
-    /// Prepares for a datagram, before the core receives it.
-    pub(crate) fn prepare(&mut self, core: &Collector) {
+    /// Hands a datagram to the core, and keeps it in the journal. An answer is held for `path` until all earlier lines are
+    /// safe. A shipper's first question needs no safety, unless the shipper asks for the state of an earlier run.
+    pub(crate) fn receive(
+        &mut self,
+        core: &mut Collector,
+        (peer, path): (Peer, AnswerPath),
+        datagram: &[u8],
+        (arrived, now): (ArrivalTime, Instant),
+    ) {
         if let Some(journal) = &mut self.journal {
             journal.prepare(core);
         }
-    }
-
-    /// Takes notice of a datagram received by the core. `first_line` is the number of its first line.
-    pub(crate) fn received(
-        &mut self,
-        core: &Collector,
-        (from, arrived, first_line): (SocketAddr, ArrivalTime, u64),
-        datagram: &[u8],
-    ) {
+        let first_line = core.next_line();
+        let answer = core.receive_from(peer, datagram, arrived);
         if core.has_taken()
             && let Some(journal) = &mut self.journal
         {
-            journal.record(from, arrived, first_line, datagram);
+            journal.record(&JournaledDatagram { peer, arrived, first_line, bytes: datagram });
         }
-    }
-
-    /// Holds an answer to a shipper until all earlier lines are safe. A shipper's first question needs no safety.
-    pub(crate) fn hold(
-        &mut self,
-        (listener, to, answer): (usize, SocketAddr, DiscoveryAnswer),
-        is_first: bool,
-        core: &Collector,
-        now: Instant,
-    ) {
+        let Some(answer) = answer else { return };
+        let is_first = matches!(
+            DiscoveryQuestion::parse(datagram),
+            Ok(it) if it.shipments == 0 && it.streams.is_empty()
+        );
         let mark = match &self.journal {
             _ if is_first => 0,
             Some(journal) => journal.end(),
             None => core.lines().0,
         };
-        self.answers.hold(HeldAnswer { listener, to, answer }, mark, now);
+        self.answers.hold(HeldAnswer { path, to: peer.addr, answer }, mark, now);
     }
 
     /// Takes decided lines from the core, and writes as far as possible. Calls `answer` with each due answer.

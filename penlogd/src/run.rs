@@ -2,25 +2,24 @@
 
 use std::io;
 use std::process::ExitCode;
-use std::task::Poll;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use pen_daemon::diagnostics::{self, ASKED, MessageTarget};
-use pen_daemon::error::{ActionError, Doing as _, of_listening};
+use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::process::{Detached, Settled, Stdout};
 use pen_daemon::signals::{Event, Signals};
-use pen_records::shipment::DiscoveryQuestion;
 use pen_records::time::Timestamp;
-use tokio::io::Interest;
-use tokio::net::UdpSocket;
 use tracing::{error, info, warn};
 
 use crate::cli::{CollectorConfig, ReportFormat};
 use crate::collector::{ArrivalTime, Collector};
-use crate::held_answers::HeldAnswer;
+use crate::gate::Gate;
+use crate::held_answers::{AnswerPath, HeldAnswer};
+use crate::listeners::{BoundListener, ListenerWatch, say_listening};
 use crate::output::Output;
 use crate::report::CollectorReport;
-use crate::socket::{BATCH, DatagramBatch, ListenTarget, UdpListener};
+use crate::socket::{BATCH, DatagramBatch, UdpListener};
+use crate::streams::{StreamFate, Streams};
 
 /// Datagrams received in one go from which on the loop lets more gather before it receives again.
 const BUSY: usize = BATCH / 2;
@@ -49,7 +48,7 @@ pub fn run(config: CollectorConfig) -> Result<ExitCode, ActionError> {
     diagnostics::start("penlogd", target, config.debug);
     config.remarks.iter().for_each(|remark| info!("{remark}"));
     let listeners =
-        config.listen.iter().map(|&listen| bind(listen)).collect::<Result<Vec<_>, _>>()?;
+        config.listen.iter().map(|&at| BoundListener::bind(at)).collect::<Result<Vec<_>, _>>()?;
     let settled = config.process.settle()?;
     let result = serve(config, listeners, &settled);
     settled.leave();
@@ -58,17 +57,17 @@ pub fn run(config: CollectorConfig) -> Result<ExitCode, ActionError> {
 
 fn serve(
     config: CollectorConfig,
-    listeners: Vec<UdpListener>,
+    listeners: Vec<BoundListener>,
     settled: &Settled,
 ) -> Result<ExitCode, ActionError> {
     let stdout = if config.output.log.is_some() { Stdout::Close } else { Stdout::Keep };
     let collector_loop = CollectorLoop::new(config, listeners)?;
     runtime()?.block_on(async {
         let signals = Signals::new().doing("catch signals")?;
-        let watches = collector_loop.watches()?;
+        let watch = collector_loop.watch()?;
         collector_loop.listeners.iter().for_each(say_listening);
         settled.ready(stdout)?;
-        collector_loop.run(signals, &watches).await;
+        collector_loop.run(signals, &watch).await;
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -77,33 +76,6 @@ fn serve(
 pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, ActionError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.doing("start the runtime")
-}
-
-pub(crate) fn bind(listen: ListenTarget) -> Result<UdpListener, ActionError> {
-    UdpListener::bind(listen).map_err(|source| {
-        let at = match listen {
-            ListenTarget::Everywhere(port) => format!("port {port}"),
-            ListenTarget::At(addr) => addr.to_string(),
-        };
-        let port = match listen {
-            ListenTarget::Everywhere(port) => port,
-            ListenTarget::At(addr) => addr.port(),
-        };
-        let source = of_listening(source, port, "lunp");
-        ActionError::cannot(format_args!("listen at {at}"), source)
-    })
-}
-
-pub(crate) fn say_listening(listener: &UdpListener) {
-    info!("listening on {}", listener.addr());
-    if !listener.is_buffer_granted() {
-        warn!(
-            "the receive buffer of {} is {} KiB instead of 32 MiB, so bursts may be lost: raise \
-             net.core.rmem_max or grant CAP_NET_ADMIN",
-            listener.addr(),
-            listener.buffer() / 1024
-        );
-    }
 }
 
 /// Wall clock time at the start plus a monotonic clock since: setting the system's time has no effect.
@@ -165,6 +137,8 @@ pub(crate) struct CollectorLoop {
     collector: Collector,
     batch: DatagramBatch,
     pub(crate) listeners: Vec<UdpListener>,
+    streams: Streams,
+    gate: Gate,
     may_gather: bool,
     /// When the sockets were last empty; `None` if each datagram is received as soon as it arrives.
     looked: Option<Timestamp>,
@@ -176,13 +150,18 @@ impl CollectorLoop {
     /// Opens the log files of the configuration.
     pub(crate) fn new(
         config: CollectorConfig,
-        listeners: Vec<UdpListener>,
+        listeners: Vec<BoundListener>,
     ) -> Result<Self, ActionError> {
-        let CollectorConfig { report: style, output, mut settings, .. } = config;
+        let CollectorConfig { report: style, output, streams: most, keys, mut settings, .. } =
+            config;
+        let (listeners, streams): (Vec<_>, _) =
+            listeners.into_iter().map(|bound| (bound.datagrams, bound.stream)).unzip();
         info!(
-            "limits by --memory: {} servers, {} shippers, {} balancers",
+            "limits by --memory: {} servers, {} shippers, {} balancers, {most} connections",
             settings.servers, settings.senders, settings.balancers
         );
+        let mut streams = Streams::new(streams, most).doing("watch the sockets")?;
+        let gate = Gate::new(keys, &mut streams)?;
         let buffer = listeners.iter().map(UdpListener::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
         let mut collector = Collector::new(settings);
@@ -194,24 +173,25 @@ impl CollectorLoop {
             may_gather: buffer >= ROOMY,
             looked: None,
             listeners,
+            gate,
+            streams,
             output,
             style,
         })
     }
 
     /// Registers the sockets with the current runtime.
-    pub(crate) fn watches(&self) -> Result<Vec<UdpSocket>, ActionError> {
-        let watches: io::Result<_> = self.listeners.iter().map(UdpListener::watch).collect();
-        watches.doing("watch the sockets")
+    pub(crate) fn watch(&self) -> Result<ListenerWatch, ActionError> {
+        ListenerWatch::new(&self.listeners, &self.streams).doing("watch the sockets")
     }
 
     /// Works until a stop event, then writes what is left.
-    pub(crate) async fn run(mut self, mut events: impl LoopEvents, watches: &[UdpSocket]) {
-        self.work(&mut events, watches).await;
+    pub(crate) async fn run(mut self, mut events: impl LoopEvents, watch: &ListenerWatch) {
+        self.work(&mut events, watch).await;
         self.finish();
     }
 
-    async fn work(&mut self, events: &mut impl LoopEvents, watches: &[UdpSocket]) {
+    async fn work(&mut self, events: &mut impl LoopEvents, watch: &ListenerWatch) {
         let mut next = NextReceive::Wait;
         loop {
             if next != NextReceive::Wait {
@@ -221,21 +201,23 @@ impl CollectorLoop {
                 // Lets the runtime handle signals although datagrams never cease.
                 tokio::task::yield_now().await;
             }
-            let due = self.next_due();
-            let is_willing = self.output.is_willing(&self.collector);
+            let (due, is_willing) = (self.next_due(), self.is_willing());
+            if is_willing && self.streams.is_pending() {
+                next = NextReceive::Again;
+            }
             let receive = tokio::select! {
                 biased;
                 event = events.next() => {
                     match event {
                         Event::Stop => return,
                         Event::Report => self.report(),
-                        Event::Reopen => self.output.reopen(Instant::now()),
+                        Event::Reopen => self.reopen(),
                     }
                     // A flood of signals must not keep datagrams waiting.
                     true
                 }
                 () = std::future::ready(()), if is_willing && next != NextReceive::Wait => true,
-                () = readable(watches), if is_willing && next == NextReceive::Wait => true,
+                () = watch.readable(is_willing), if is_willing && next == NextReceive::Wait => true,
                 () = self.output.synced() => false,
                 () = sleep_until(due) => false,
             };
@@ -262,11 +244,12 @@ impl CollectorLoop {
                 }
                 more |= turn == BATCHES;
                 self.settle();
-                if !self.output.is_willing(&self.collector) {
+                if !self.is_willing() {
                     return NextReceive::Again;
                 }
             }
         }
+        more |= self.receive_streams();
         match more {
             true => NextReceive::Again,
             false if self.may_gather && total >= BUSY => {
@@ -280,23 +263,55 @@ impl CollectorLoop {
         }
     }
 
+    /// Whether sockets are read: the journal has room. While they are not, TCP holds senders back, and others repeat what
+    /// the kernel drops.
+    fn is_willing(&mut self) -> bool {
+        self.output.is_willing(&self.collector)
+    }
+
+    /// Receives from streams until nothing is there, or until signals must be handled. Returns whether more is there.
+    fn receive_streams(&mut self) -> bool {
+        if !self.is_willing() {
+            self.streams.postpone();
+            return false;
+        }
+        for _ in 0..BATCHES {
+            let since = Instant::now();
+            let now = self.clock.timestamp(since);
+            let Self { collector, streams, output, gate, .. } = self;
+            let events = streams.receive((since, now), |from, datagram| {
+                let Some(peer) = gate.admit_stream(collector, from, datagram, now) else {
+                    return StreamFate::Keep;
+                };
+                let junk = collector.junk();
+                let path = AnswerPath::Stream(from.id);
+                output.receive(collector, (peer, path), datagram, (now.into(), since));
+                match collector.junk() == junk {
+                    true => StreamFate::Keep,
+                    false => StreamFate::Close("it sent a malformed datagram".into()),
+                }
+            });
+            if events == 0 {
+                return false;
+            }
+            self.settle();
+            if !self.is_willing() {
+                self.streams.postpone();
+                return false;
+            }
+        }
+        true
+    }
+
     fn receive_batch(&mut self, index: usize) -> usize {
         let now = self.clock.timestamp(Instant::now());
         let arrived = ArrivalTime { after: self.looked.unwrap_or(now), by: now };
-        let Self { collector, batch, output, .. } = self;
+        let Self { collector, batch, output, gate, .. } = self;
         let since = Instant::now();
-        let result = batch.receive(&mut self.listeners[index], |to, datagram| {
-            output.prepare(collector);
-            let first_line = collector.next_line();
-            let answer = collector.receive(to, datagram, arrived);
-            output.received(collector, (to, arrived, first_line), datagram);
-            if let Some(answer) = answer {
-                // One that has sent nothing asks who is there, unless it asks how far an earlier run has come.
-                let is_first = matches!(
-                    DiscoveryQuestion::parse(datagram),
-                    Ok(it) if it.shipments == 0 && it.streams.is_empty()
-                );
-                output.hold((index, to, answer), is_first, collector, since);
+        let result = batch.receive(&mut self.listeners[index], |from, datagram| {
+            if gate.admits_datagram(collector, from, datagram, now) {
+                let path = AnswerPath::Datagram(index);
+                output.receive(collector, (from.into(), path), datagram, (arrived, since));
             }
         });
         match result {
@@ -314,9 +329,10 @@ impl CollectorLoop {
     fn settle(&mut self) {
         let now = Instant::now();
         let at = self.clock.timestamp(now);
-        let Self { output, collector, listeners, .. } = self;
-        output.settle(collector, (at, now), |held| answer(listeners, &held));
+        let Self { output, collector, listeners, streams, .. } = self;
+        output.settle(collector, (at, now), |held| answer(listeners, streams, &held, at));
         self.say_remarks();
+        self.streams.expire((now, at));
     }
 
     fn say_remarks(&mut self) {
@@ -325,14 +341,27 @@ impl CollectorLoop {
         }
     }
 
+    fn reopen(&mut self) {
+        self.output.reopen(Instant::now());
+        self.gate.reload(&mut self.streams);
+    }
+
     fn next_due(&self) -> Option<Instant> {
         let decide = self.collector.next_due().map(|due| self.clock.instant(due));
-        [decide, self.output.next_due()].into_iter().flatten().min()
+        let times = [decide, self.output.next_due(), self.streams.next_due()];
+        times.into_iter().flatten().min()
     }
 
     fn current_report(&mut self) -> CollectorReport {
         let kernel_drops = self.listeners.iter_mut().map(UdpListener::drops).sum();
-        CollectorReport { log: self.output.counts(), kernel_drops, ..self.collector.report() }
+        let (log, streams) = (self.output.counts(), self.streams.counts());
+        CollectorReport {
+            log,
+            kernel_drops,
+            streams,
+            unauthenticated: self.gate.unauthenticated(),
+            ..self.collector.report()
+        }
     }
 
     fn report(&mut self) {
@@ -352,44 +381,30 @@ impl CollectorLoop {
     fn finish(mut self) {
         let until = Instant::now() + DRAIN;
         for index in 0..self.listeners.len() {
-            while self.output.is_willing(&self.collector)
-                && self.receive_batch(index) > 0
-                && Instant::now() < until
-            {
+            while self.is_willing() && self.receive_batch(index) > 0 && Instant::now() < until {
                 self.settle();
             }
         }
+        while self.receive_streams() && Instant::now() < until {}
         let now = Instant::now();
         let at = self.clock.timestamp(now);
-        let Self { output, collector, listeners, .. } = &mut self;
-        output.finish(collector, (at, now), |held| answer(listeners, &held));
+        let Self { output, collector, listeners, streams, .. } = &mut self;
+        output.finish(collector, (at, now), |held| answer(listeners, streams, &held, at));
         self.say_remarks();
         self.report();
     }
 }
 
-/// Sends an answer from the address that was asked.
-fn answer(listeners: &[UdpListener], held: &HeldAnswer) {
-    if let Some(listener) = listeners.get(held.listener) {
-        listener.answer(held.to, &held.answer);
-    }
-}
-
-/// Waits until one of the sockets is readable.
-async fn readable(watches: &[UdpSocket]) {
-    std::future::poll_fn(|context| {
-        for watch in watches {
-            if watch.poll_recv_ready(context).is_ready() {
-                // The caller empties the sockets before it waits again, and a later datagram is a new event: clear this one.
-                let forget = || Err::<(), _>(io::ErrorKind::WouldBlock.into());
-                // Always fails, by `forget`.
-                let _ = watch.try_io(Interest::READABLE, forget);
-                return Poll::Ready(());
+/// Sends an answer by the path of its question.
+fn answer(listeners: &[UdpListener], streams: &mut Streams, held: &HeldAnswer, at: Timestamp) {
+    match held.path {
+        AnswerPath::Datagram(index) => {
+            if let Some(listener) = listeners.get(index) {
+                listener.answer(held.to, &held.answer);
             }
         }
-        Poll::Pending
-    })
-    .await;
+        AnswerPath::Stream(id) => streams.answer(id, &held.answer, at),
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

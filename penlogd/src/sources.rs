@@ -303,14 +303,12 @@ impl LineSources {
         source
     }
 
-    /// Returns the source of lines in a shipment. A `--server` option for the sender takes precedence over the server that the
-    /// shipment names.
-    pub(crate) fn of_shipment<T>(
-        &mut self,
+    /// Returns the server that lines in a shipment belong to, and the place of the option `--server` that says so.
+    pub(crate) fn key_of_shipment(
+        &self,
         sender: IpAddr,
         server: &ShipmentServer<'_>,
-        engine: &mut Attributor<T>,
-    ) -> u32 {
+    ) -> (ServerKey, Option<usize>) {
         let by_name = server.name.and_then(|name| self.known.servers.of_name(name));
         let by_addr = server.addr.map(|addr| addr.to_canonical());
         let option = by_name
@@ -320,6 +318,18 @@ impl LineSources {
             Some(option) => self.known.servers.server(option),
             None => ServerKey { addr: by_addr.unwrap_or(sender), port: server.port },
         };
+        (key, option)
+    }
+
+    /// Returns the source of lines in a shipment. A `--server` option for the sender takes precedence over the server that the
+    /// shipment names.
+    pub(crate) fn of_shipment<T>(
+        &mut self,
+        sender: IpAddr,
+        server: &ShipmentServer<'_>,
+        engine: &mut Attributor<T>,
+    ) -> u32 {
+        let (key, option) = self.key_of_shipment(sender, server);
         if let Some((last, source)) = self.last_key
             && last == key
         {

@@ -28,17 +28,20 @@ pub(crate) enum WarningCause {
     Line,
     /// A third-party log line that does not parse, or names a server without a known address.
     ThirdParty,
+    /// A connection that is closed for what it sent or did not send, or cannot be accepted.
+    Stream,
     /// No fault: a new shipper or balancer. Anyone can claim to be one, so these messages are limited, too.
     Began,
 }
 
-const CAUSES: [(WarningCause, &str); 7] = [
+const CAUSES: [(WarningCause, &str); 8] = [
     (WarningCause::Junk, "malformed datagrams"),
     (WarningCause::Refused, "datagrams from senders outside of --from"),
     (WarningCause::Servers, "mappings and lines of servers beyond the limit"),
     (WarningCause::Senders, "shippers and balancers beyond the limit"),
     (WarningCause::Line, "lines that do not parse"),
     (WarningCause::ThirdParty, "unusable lines of third-party balancers"),
+    (WarningCause::Stream, "connections closed or not accepted"),
     (WarningCause::Began, "new shippers and balancers"),
 ];
 

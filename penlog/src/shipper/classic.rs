@@ -77,7 +77,7 @@ impl Shipper {
                 self.last.extend_from_slice(line);
             }
             SendOutcome::Never => self.counts.lost += 1,
-            SendOutcome::Refused => {}
+            SendOutcome::Refused | SendOutcome::Full => {}
         }
         sent
     }

@@ -4,7 +4,7 @@
 //! - `shipping`: sends lines as shipments; [`unconfirmed`] keeps shipments until the collector confirms them.
 //! - `classic`: sends lines one by one.
 //! - `replies`: handles replies, refusals and silence of the collector.
-//! - [`socket`]: the UDP socket.
+//! - [`socket`]: the UDP socket, or the stream.
 
 mod backlog;
 mod classic;
@@ -25,6 +25,7 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::shipment::{SendStamp, SenderOrigin, Shipment, ShipmentServer, ShipmentWriter};
+use pen_stream::client::StreamClient;
 
 use self::backlog::Backlog;
 use self::send_clock::SendClock;
@@ -44,7 +45,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// How often to look at losses while idle.
 const REPORT: Duration = Duration::from_secs(5);
 
-/// Shipment size in bytes that passes any network, and the size for an address of this machine.
+/// Shipment size in bytes that passes any network, and the size for a stream or an address of this machine.
 const FAR: usize = 1400;
 const NEAR: usize = 32 << 10;
 /// Largest payload of a UDP datagram over IPv4, in bytes.
@@ -102,9 +103,14 @@ impl Shipper {
             name: config.name.as_deref().map(str::as_bytes),
         };
         let writer = ShipmentWriter::new(origin, server, FAR);
-        let socket = CollectorSocket::new(config.source_addr);
+        let socket = if config.stream {
+            CollectorSocket::stream(StreamClient::new(config.source_addr, config.tls.clone()))
+        } else {
+            CollectorSocket::datagrams(config.source_addr)
+        };
         let mut this = Self {
-            state: LinkState::new(config.classic, queue.is_ours(), Instant::now()),
+            // No classic collector has streams.
+            state: LinkState::new(config.classic, queue.is_ours() || config.stream, Instant::now()),
             config,
             queue,
             waker,
@@ -227,7 +233,8 @@ impl Shipper {
     }
 
     fn limit_datagrams(&mut self, addr: SocketAddr, taken: u32) {
-        let fit = if addr.ip().is_loopback() { NEAR } else { FAR };
+        let is_near = self.socket.is_stream() || addr.ip().is_loopback();
+        let fit = if is_near { NEAR } else { FAR };
         let limit = self.config.datagram.unwrap_or(fit);
         let taken = usize::try_from(taken).ok().filter(|taken| *taken > 0).unwrap_or(UDP);
         self.writer.set_limit(limit.min(taken));
@@ -251,7 +258,7 @@ impl Shipper {
 
     /// Sleeps until there is something to do.
     fn wait(&mut self, now: Instant) {
-        let has_room = self.state.has_room(self.limit());
+        let has_room = self.state.has_room(self.limit()) && !self.socket.is_full();
         let waiting = self.backlog.len() + self.writer.len();
         let (wanted, ready) = match self.state.mode(now) {
             SendMode::Classic => (1, None),
@@ -269,7 +276,7 @@ impl Shipper {
         let times = [Some(self.state.due(now)), ready, deadline, self.last_word, report];
         let until = times.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.socket.fd().map(|fd| PollFd::new(fd, PollFlags::POLLIN)));
+        fds.extend(self.socket.poll_fd());
         // An error is an interruption by a signal: the caller's loop handles it.
         let _ = poll(&mut fds, timeout(until.saturating_duration_since(now)));
         if fds[0].any() == Some(true) {

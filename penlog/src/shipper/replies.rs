@@ -93,7 +93,7 @@ impl Shipper {
         match self.socket.send(&bytes) {
             SendOutcome::Refused => self.refused(now),
             // From here on a refusal concerns the question.
-            SendOutcome::Yes | SendOutcome::Never => self.last.clear(),
+            SendOutcome::Yes | SendOutcome::Never | SendOutcome::Full => self.last.clear(),
         }
     }
 
@@ -111,11 +111,14 @@ impl Shipper {
         self.destination.choose(addr);
         self.open(now);
         if !self.state.silent(now) {
+            let hint = match self.socket.is_stream() {
+                true => " (only a penlogd of this package has streams)",
+                false => {
+                    ", where a penlogd of this package has been (for a classic penlogd, start with --classic)"
+                }
+            };
             return self.report.say("away", now, || {
-                format!(
-                    "no reply from {addr}, where a penlogd of this package has been: holding lines until it replies \
-                     (for a classic penlogd, start with --classic)"
-                )
+                format!("no reply from {addr}{hint}: holding lines until it replies")
             });
         }
         self.queue.positions.give_up();
@@ -153,8 +156,10 @@ impl Shipper {
     pub(super) fn refused(&mut self, now: Instant) {
         let all = self.destination.next();
         if let Some(addr) = self.destination.current() {
-            self.report.say("refused", now, || {
-                format!("cannot reach {addr}: holding lines until that changes")
+            let (kind, why) = self.socket.trouble();
+            let why = why.map(|why| format!(": {why}")).unwrap_or_default();
+            self.report.say(kind, now, || {
+                format!("cannot reach {addr}{why}: holding lines until that changes")
             });
         }
         if !self.last.is_empty() {

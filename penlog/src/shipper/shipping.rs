@@ -123,6 +123,7 @@ impl Shipper {
                     self.unconfirmed.hollow();
                     continue;
                 }
+                SendOutcome::Full => return false,
                 SendOutcome::Refused => {
                     self.refused(now);
                     return false;

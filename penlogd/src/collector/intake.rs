@@ -62,6 +62,8 @@ pub(super) struct Intake {
     pub(super) found_balancers: Vec<(u32, u32)>,
     /// Third-party records with neither a request nor the balancer's port.
     pub(super) keyless: u64,
+    /// Whether lines belong to their source whatever their envelope says.
+    pub(super) is_bound: bool,
     balancers: BalancerHashes,
     /// Sources whose first lines are held.
     holding: Vec<u32>,
@@ -88,6 +90,7 @@ impl Intake {
             received: ReceivedCounts::default(),
             next_line: 0,
             keyless: 0,
+            is_bound: false,
             balancers: BalancerHashes::default(),
             holding: Vec::new(),
             blocked: Vec::new(),
@@ -186,7 +189,8 @@ impl Intake {
     pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
         let number = self.next_line;
         self.next_line += 1;
-        let source = self.sources.of_envelope(source, line, &mut self.engine).unwrap_or(source);
+        let mut by_envelope = || self.sources.of_envelope(source, line, &mut self.engine);
+        let source = if self.is_bound { None } else { by_envelope() }.unwrap_or(source);
         if self.sources.is_beyond_limit(source) {
             let limit = self.sources.limit();
             let what = format_args!(

@@ -1,10 +1,12 @@
 //! The collector's core: datagrams with their arrival times in, finished lines out. No socket, no clock.
 //!
-//! `intake` feeds the join, `look` notices what does not fit, `shipments` reads what our shippers send, `write` appends decided lines to the log,
-//! `restart` has what a journal needs.
+//! `admission` says what a key may send, `intake` feeds the join, `look` notices what does not fit, `shipments` reads what
+//! our shippers send, `write` appends decided lines to the log, `restart` has what a journal needs.
 
+mod admission;
 mod intake;
 mod look;
+mod peer;
 mod restart;
 mod shipments;
 mod write;
@@ -23,6 +25,7 @@ use pen_records::shipment::{DiscoveryAnswer, SenderLimits, SenderTable};
 use pen_records::time::Timestamp;
 
 use self::intake::{Intake, RecordSender};
+pub use self::peer::Peer;
 use crate::allow::Allow;
 use crate::line_numbers::{NumberRuns, NumberSet};
 use crate::misfits::MisfitWatch;
@@ -131,7 +134,7 @@ impl Collector {
         }
     }
 
-    /// Takes a datagram. Returns a reply for its sender, if one is due.
+    /// Takes a datagram that came by UDP. Returns a reply for its sender, if one is due.
     ///
     /// Shipments carry the time at which each line was read, which is after its request was mapped. So a mapping is dated by
     /// the earliest possible arrival.
@@ -141,8 +144,19 @@ impl Collector {
         datagram: &[u8],
         arrived: ArrivalTime,
     ) -> Option<DiscoveryAnswer> {
-        let now = arrived.by;
+        self.receive_from(from.into(), datagram, arrived)
+    }
+
+    /// Takes a datagram, as [`Self::receive`], by whichever path it came.
+    pub fn receive_from(
+        &mut self,
+        peer: Peer,
+        datagram: &[u8],
+        arrived: ArrivalTime,
+    ) -> Option<DiscoveryAnswer> {
+        let (from, now) = (peer.addr, arrived.by);
         self.has_taken = false;
+        self.intake.is_bound = peer.is_bound;
         self.misfits.came(now);
         // Before this datagram, whenever the lines before it are decided: so their numbers depend on arrivals alone.
         self.end_overdue(now);
@@ -179,7 +193,7 @@ impl Collector {
                 }
             }
             Datagram::Shipment(shipment) => self.shipment(from, &shipment, now),
-            Datagram::Question(question) => return self.question(from, &question, now),
+            Datagram::Question(question) => return self.question(peer, &question, now),
             Datagram::Answer(_) => {
                 self.intake.received.junk += 1;
                 self.intake.warnings.warn(
@@ -238,6 +252,11 @@ impl Collector {
     #[must_use]
     pub fn lines(&self) -> (u64, u64) {
         (self.intake.received.lines, self.intake.received.repeated)
+    }
+
+    /// Returns the number of malformed datagrams.
+    pub(crate) const fn junk(&self) -> u64 {
+        self.intake.received.junk
     }
 
     /// Returns the counters so far.

@@ -7,12 +7,14 @@ use pen_records::shipment::{
 };
 use pen_records::time::Timestamp;
 
-use super::Collector;
+use super::{Collector, Peer};
 use crate::third_party::ReaderId;
 use crate::warnings::WarningCause;
 
 /// Largest UDP payload, in bytes.
 const DATAGRAM: u32 = 65_507;
+/// Bytes that a shipper keeps unconfirmed on a stream, where TCP limits what is under way.
+const STREAM_WINDOW: u32 = 8 << 20;
 
 impl Collector {
     /// Takes a shipment of access lines, or of a third-party balancer's log.
@@ -77,10 +79,11 @@ impl Collector {
     /// confirmation. A balancer asks likewise which of its records have come.
     pub(super) fn question(
         &mut self,
-        from: SocketAddr,
+        peer: Peer,
         question: &DiscoveryQuestion,
         now: Timestamp,
     ) -> Option<DiscoveryAnswer> {
+        let from = peer.addr;
         let allow = &self.settings.allow;
         if !allow.lines_of(from.ip()) && !allow.mappings_of(from.ip()) {
             self.refuse(from, now, "questions");
@@ -96,7 +99,11 @@ impl Collector {
         self.senders.asked(question, now);
         // One that has sent something and no line is a balancer.
         let is_shipper = question.shipments == 0 || question.lines > 0;
-        let window = if is_shipper { self.windows.ask(question.origin, now) } else { 0 };
+        let window = match (is_shipper, peer.is_stream) {
+            (false, _) => 0,
+            (true, true) => STREAM_WINDOW,
+            (true, false) => self.windows.ask(question.origin, now),
+        };
         let received = Some(self.senders.received(question));
         let positions = self.senders.positions(&question.streams);
         Some(DiscoveryAnswer { nonce, window, datagram, received, positions })

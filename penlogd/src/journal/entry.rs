@@ -1,7 +1,7 @@
 //! Entries of the collector's journal. All numbers are little-endian.
 //!
 //! ```text
-//! datagram    %x01  first line: 8  not before: 8  by: 8  address: 16  port: 2  bytes
+//! datagram    %x01  first line: 8  not before: 8  by: 8  address: 16  port: 2  flags: 1  bytes
 //! decided     %x02  lines before: 8  *(first line: 8  count: 8, the highest bit set if left out)
 //! checkpoint  %x03  lines: 8  device: 8  inode: 8  offset: 8
 //! snapshot    %x04  last: 1  bytes
@@ -12,7 +12,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use pen_daemon::logfile::LogPlace;
 use pen_records::time::Timestamp;
 
-use crate::collector::ArrivalTime;
+use crate::collector::{ArrivalTime, Peer};
 use crate::line_numbers::{NumberRun, NumberRuns};
 
 const DATAGRAM: u8 = 1;
@@ -24,7 +24,10 @@ const SNAPSHOT: u8 = 4;
 const LEFT_OUT: u64 = 1 << 63;
 
 /// Bytes of a datagram's entry before the datagram.
-const DATAGRAM_HEAD: usize = 43;
+const DATAGRAM_HEAD: usize = 44;
+/// Flags of a datagram: see [`Peer`].
+const BY_STREAM: u8 = 1;
+const BOUND: u8 = 2;
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +49,7 @@ pub(super) enum Entry<'a> {
 /// A datagram with records or lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JournaledDatagram<'a> {
-    pub(crate) from: SocketAddr,
+    pub(crate) peer: Peer,
     pub(crate) arrived: ArrivalTime,
     /// The number of its first line.
     pub(crate) first_line: u64,
@@ -65,16 +68,18 @@ pub(crate) struct Checkpoint {
 impl JournaledDatagram<'_> {
     /// Returns the head of the datagram's entry.
     pub(super) fn head(&self) -> [u8; DATAGRAM_HEAD] {
-        let ip = match self.from {
-            SocketAddr::V4(addr) => addr.ip().to_ipv6_mapped(),
-            SocketAddr::V6(addr) => *addr.ip(),
+        let Peer { addr, is_stream, is_bound } = self.peer;
+        let ip = match addr {
+            SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped(),
+            SocketAddr::V6(v6) => *v6.ip(),
         };
         let mut head = [DATAGRAM; DATAGRAM_HEAD];
         head[1..9].copy_from_slice(&self.first_line.to_le_bytes());
         head[9..17].copy_from_slice(&self.arrived.after.as_micros().to_le_bytes());
         head[17..25].copy_from_slice(&self.arrived.by.as_micros().to_le_bytes());
         head[25..41].copy_from_slice(&ip.octets());
-        head[41..].copy_from_slice(&self.from.port().to_le_bytes());
+        head[41..43].copy_from_slice(&addr.port().to_le_bytes());
+        head[43] = if is_stream { BY_STREAM } else { 0 } | if is_bound { BOUND } else { 0 };
         head
     }
 }
@@ -115,11 +120,16 @@ impl<'a> Entry<'a> {
             DATAGRAM => {
                 let [first_line, after, by] = numbers(rest)?;
                 let (ip, rest) = rest.get(24..)?.split_first_chunk::<16>()?;
-                let (port, bytes) = rest.split_first_chunk()?;
+                let (port, rest) = rest.split_first_chunk()?;
+                let (&flags, bytes) = rest.split_first()?;
                 let ip = Ipv6Addr::from(*ip).to_canonical();
                 let [after, by] = [after, by].map(|at| Timestamp::from_micros(at.cast_signed()));
                 Some(Self::Datagram(JournaledDatagram {
-                    from: (ip, u16::from_le_bytes(*port)).into(),
+                    peer: Peer {
+                        addr: (ip, u16::from_le_bytes(*port)).into(),
+                        is_stream: flags & BY_STREAM != 0,
+                        is_bound: flags & BOUND != 0,
+                    },
                     arrived: ArrivalTime { after, by },
                     first_line,
                     bytes,
@@ -171,9 +181,10 @@ mod tests {
 
     #[test]
     fn entries_read_as_they_were_written() {
-        for from in ["192.0.2.1:5", "[2001:db8::1]:65535"] {
+        for (addr, is_stream) in [("192.0.2.1:5", false), ("[2001:db8::1]:65535", true)] {
+            let addr = addr.parse().unwrap();
             let datagram = JournaledDatagram {
-                from: from.parse().unwrap(),
+                peer: Peer { addr, is_stream, is_bound: is_stream },
                 arrived: ArrivalTime { after: at(-1), by: at(7) },
                 first_line: 3,
                 bytes: b"a line\n",

@@ -44,7 +44,7 @@ pub(crate) fn replay<D: Disk>(
                 }
             }
             Some(Entry::Datagram(_)) if is_forgotten => {}
-            Some(Entry::Datagram(JournaledDatagram { from, arrived, first_line, bytes })) => {
+            Some(Entry::Datagram(JournaledDatagram { peer, arrived, first_line, bytes })) => {
                 numbers = None;
                 if arrived.by.micros_since(decided) >= STEP {
                     decided = arrived.by;
@@ -52,7 +52,7 @@ pub(crate) fn replay<D: Disk>(
                 }
                 core.set_next_line(first_line);
                 // Nobody waits for an answer.
-                let _ = core.receive(from, bytes, arrived);
+                let _ = core.receive_from(peer, bytes, arrived);
             }
             Some(Entry::Decided { .. } | Entry::Checkpoint(_)) | None => {}
         }

@@ -1,5 +1,6 @@
 //! The journal, a core and a log on a disk that forgets, against shippers that send again what was not confirmed.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pen_daemon::logfile::{LinesBehind, LogPlace};
@@ -11,7 +12,7 @@ use pen_records::shipment::{
 use pen_testing::random::SeededRandom;
 
 use super::*;
-use crate::collector::CollectorSettings;
+use crate::collector::{CollectorSettings, Peer};
 
 const LIMITS: JournalLimits = JournalLimits { segment: 4_000, tail: 60_000 };
 const RETENTION: Retention = Retention { micros: 3_000_000, least: 2_000_000, bytes: 20_000 };
@@ -84,6 +85,10 @@ impl ModelLog {
         self.synced = self.synced.min(self.bytes.len());
         LinesBehind::Lines(lines as u64)
     }
+}
+
+fn peer() -> Peer {
+    SocketAddr::from(([192, 0, 2, 1], 5_000)).into()
 }
 
 struct World {
@@ -197,11 +202,11 @@ impl World {
                 continue;
             }
             let (first_line, datagram) = (life.core.next_line(), &shipper.shipments[number]);
-            let (from, arrived) = (([192, 0, 2, 1], 5_000).into(), self.now.into());
-            let _ = life.core.receive(from, datagram, arrived);
+            let (peer, arrived) = (peer(), self.now.into());
+            let _ = life.core.receive_from(peer, datagram, arrived);
             if life.core.has_taken() {
                 let bytes = datagram;
-                life.journal.record(&JournaledDatagram { from, arrived, first_line, bytes });
+                life.journal.record(&JournaledDatagram { peer, arrived, first_line, bytes });
             }
         }
         shipper.sent = shipper.sent.max(upto);
@@ -211,8 +216,8 @@ impl World {
         let index = self.random.below(self.shippers.len());
         let shipper = &self.shippers[index];
         let question = shipper.question();
-        let from = ([192, 0, 2, 1], 5_000).into();
-        let answer = life.core.receive(from, &question, self.now.into()).expect("it is answered");
+        let answer =
+            life.core.receive_from(peer(), &question, self.now.into()).expect("it is answered");
         let received = answer.received.expect("it says what came");
         // Nothing is known of what came before.
         let [from, upto] =
@@ -266,11 +271,11 @@ impl World {
             for datagram in &shipper.shipments[shipper.confirmed..] {
                 assert!(life.journal.is_ready(&life.core) || life.journal.flush().is_ok());
                 let first_line = life.core.next_line();
-                let (from, arrived) = (([192, 0, 2, 1], 5_000).into(), self.now.into());
-                let _ = life.core.receive(from, datagram, arrived);
+                let (peer, arrived) = (peer(), self.now.into());
+                let _ = life.core.receive_from(peer, datagram, arrived);
                 if life.core.has_taken() {
                     let bytes = datagram;
-                    life.journal.record(&JournaledDatagram { from, arrived, first_line, bytes });
+                    life.journal.record(&JournaledDatagram { peer, arrived, first_line, bytes });
                 }
             }
         }

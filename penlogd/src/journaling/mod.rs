@@ -4,7 +4,6 @@ mod opening;
 
 use std::fs::File;
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -18,7 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 pub(crate) use self::opening::OpenedJournal;
-use crate::collector::{ArrivalTime, Collector};
+use crate::collector::Collector;
 use crate::journal::{
     Checkpoint, CollectorJournal, Durability, JournaledDatagram, LineBatch, Survey, replay,
 };
@@ -134,14 +133,8 @@ impl Journaling {
     }
 
     /// Keeps a datagram taken by the core.
-    pub(crate) fn record(
-        &mut self,
-        from: SocketAddr,
-        arrived: ArrivalTime,
-        first_line: u64,
-        bytes: &[u8],
-    ) {
-        self.journal.record(&JournaledDatagram { from, arrived, first_line, bytes });
+    pub(crate) fn record(&mut self, datagram: &JournaledDatagram<'_>) {
+        self.journal.record(datagram);
     }
 
     /// Everything before this position is safe.

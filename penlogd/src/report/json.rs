@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{CollectorReport, Equation, ServerReport};
+use super::{CollectorReport, Equation, ServerReport, StreamCounts};
 
 impl CollectorReport {
     /// Returns the report as one JSON object, without a line feed.
@@ -28,6 +28,8 @@ impl CollectorReport {
                 "refused_numbers": shipments.too_far + packets.too_far,
             }),
         );
+        add("streams", self.streams.json());
+        add("unauthenticated", self.unauthenticated.into());
         add("balancers", packets.origins.into());
         add("not_understood", self.received.not_understood.into());
         add("shipped_before", self.shipments.known_lines.into());
@@ -52,6 +54,13 @@ impl Equation {
     fn json(&self) -> Value {
         let parts = std::iter::once(&self.left).chain(&self.right);
         parts.map(|(name, count)| (name.replace(' ', "_"), *count)).collect()
+    }
+}
+
+impl StreamCounts {
+    fn json(&self) -> Value {
+        let counts = self.named().into_iter().map(|(name, count)| (name.replace(' ', "_"), count));
+        counts.collect()
     }
 }
 

@@ -14,6 +14,7 @@ use pen_records::server_alias::ServerKey;
 use pen_records::shipment;
 
 use crate::clocks::LiveClockOffset;
+pub use crate::streams::StreamCounts;
 
 /// Counters of received data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -143,6 +144,10 @@ pub struct CollectorReport {
     pub log: logfile::LogFileCounts,
     /// Datagrams dropped by the kernel because the receive buffer was full, added by the loop.
     pub kernel_drops: u64,
+    /// Counters of connections, added by the loop.
+    pub streams: StreamCounts,
+    /// Datagrams taken without a key although there are keys, added by the loop.
+    pub unauthenticated: u64,
 }
 
 impl CollectorReport {
@@ -288,6 +293,16 @@ impl fmt::Display for CollectorReport {
                 f,
                 "balance: {too_far} datagrams ignored: their numbers were more than a million ahead of all others \
                  of their sender, so they are damaged or forged"
+            )?;
+        }
+        if self.streams.accepted > 0 {
+            writeln!(f, "balance: {}", self.streams)?;
+        }
+        if self.unauthenticated > 0 {
+            writeln!(
+                f,
+                "balance: {} datagrams taken without a key (--allow-unauthenticated): anyone there could have sent them",
+                self.unauthenticated
             )?;
         }
         for server in &self.servers {

@@ -1,0 +1,321 @@
+//! The shipper and a real collector, by TCP: lines arrive once, whatever becomes of the connection.
+
+mod support;
+
+use std::collections::HashMap;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use nix::sys::signal::Signal;
+use pen_records::addr::{ClientAddr, ServerAddr};
+use pen_records::frames::write_frame;
+use pen_records::mapping::Mapping;
+use pen_records::mapping::packet::{write_packet, write_record};
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin, StreamList};
+use pen_records::time::Timestamp;
+use pen_stream::client::StreamClient;
+use pen_stream::keys::PrivateKey;
+use pen_testing::program::{run_to_end, sibling};
+use pen_testing::wait::wait_for;
+use pen_testing::{PATIENCE, Program, TempFolder, free_port};
+use support::RunningShipper;
+
+/// A collector of this package that writes to a file of the folder.
+fn collector(folder: &TempFolder, addr: SocketAddr) -> Program {
+    collector_with(folder, addr, &[])
+}
+
+fn collector_with(folder: &TempFolder, addr: SocketAddr, more: &[&str]) -> Program {
+    let mut command = Command::new(sibling("penlogd").expect("penlogd is built"));
+    command
+        .arg("-f")
+        .arg("-l")
+        .arg(folder.join("merged.log"))
+        .args(["--wait", "1", "--report", "json"]);
+    command.args(more).args(["--listen", &addr.to_string()]).stdin(Stdio::null());
+    let program = Program::start("penlogd", &mut command).expect("the collector starts");
+    program.wait_until_listening().expect("the collector listens");
+    program
+}
+
+fn line(number: u64) -> Vec<u8> {
+    format!("10.0.0.9 - - [22/Nov/2026:20:23:20 +0000] \"GET /{number} HTTP/1.1\" 200 5\n")
+        .into_bytes()
+}
+
+/// How often each number is in the log.
+fn numbers(folder: &TempFolder) -> HashMap<u64, u64> {
+    let log = std::fs::read_to_string(folder.join("merged.log")).unwrap_or_default();
+    let mut numbers = HashMap::new();
+    // The last line may just be written.
+    for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+        let number =
+            line.split_once("GET /").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        *numbers.entry(number.expect("a whole line")).or_default() += 1;
+    }
+    numbers
+}
+
+fn wait_for_lines(folder: &TempFolder, count: u64) -> HashMap<u64, u64> {
+    wait_for(format_args!("{count} lines are written"), || {
+        Some(numbers(folder)).filter(|numbers| numbers.len() as u64 == count)
+    })
+}
+
+fn report(collector: &mut Program) -> String {
+    collector.stop(Signal::SIGTERM).expect("the collector ends");
+    let said = collector.messages();
+    said.lines().rfind(|line| line.contains("adds_up")).expect("a report").to_owned()
+}
+
+#[test]
+fn lines_arrive_once_and_in_order_by_a_stream() {
+    let (folder, addr) = (TempFolder::new(), free_port([127, 0, 0, 1]));
+    let mut collector = collector(&folder, addr);
+    let mut penlog = RunningShipper::to(addr, &["--stream"]);
+    let lines: Vec<u8> = (0..50_000).flat_map(line).collect();
+    penlog.feed(&lines);
+    assert!(penlog.wait().success(), "{}", penlog.said());
+    wait_for_lines(&folder, 50_000);
+    let report = report(&mut collector);
+    assert_eq!(std::fs::read(folder.join("merged.log")).unwrap(), lines);
+    for part in [
+        "\"adds_up\":true",
+        "\"streams\":{\"accepted\":1,\"open\":",
+        "\"shipments\":0,\"lines_in_them\":0",
+    ] {
+        assert!(report.contains(part), "{report}");
+    }
+}
+
+#[test]
+fn a_collector_that_is_killed_costs_no_line() {
+    let (folder, addr) = (TempFolder::new(), free_port([127, 0, 0, 1]));
+    let mut penlog = RunningShipper::to(addr, &["--stream"]);
+    let mut input = penlog.stdin();
+    for life in 0..4 {
+        let mut collector = collector(&folder, addr);
+        for number in life * 1_000..life * 1_000 + 1_000 {
+            input.write_all(&line(number)).unwrap();
+        }
+        // Some of this life, and all of the lives before, are written.
+        wait_for("lines are written", || {
+            let numbers = numbers(&folder);
+            ((0..life * 1_000 + 1).all(|number| numbers.contains_key(&number))).then_some(())
+        });
+        collector.stop(Signal::SIGKILL).unwrap();
+    }
+    let mut last = collector(&folder, addr);
+    drop(input);
+    assert!(penlog.wait().success(), "{}", penlog.said());
+    wait_for_lines(&folder, 4_000);
+    assert!(report(&mut last).contains("\"adds_up\":true"));
+}
+
+#[test]
+fn a_connection_that_is_cut_is_made_again() {
+    let folder = TempFolder::new();
+    let (addr, between) = (free_port([127, 0, 0, 1]), TcpListener::bind("127.0.0.1:0").unwrap());
+    let mut collector = collector(&folder, addr);
+    let mut penlog = RunningShipper::to(between.local_addr().unwrap(), &["--stream"]);
+    let mut input = penlog.stdin();
+    // Each connection passes so many bytes of the shipper, mostly up to within a frame.
+    std::thread::spawn(move || {
+        for bytes in (1_000..).step_by(30_001) {
+            let (Ok((mut from, _)), Ok(mut to)) = (between.accept(), TcpStream::connect(addr))
+            else {
+                return;
+            };
+            let (mut back_from, mut back_to) = (to.try_clone().unwrap(), from.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+            let _ = std::io::copy(&mut (&mut from).take(bytes), &mut to); // Cut, whatever the reason.
+            let _ = to.shutdown(std::net::Shutdown::Both); // Likewise.
+        }
+    });
+    for number in 0..2_000 {
+        input.write_all(&line(number)).unwrap();
+    }
+    let numbers = wait_for_lines(&folder, 2_000);
+    assert!(numbers.values().all(|&times| times == 1), "what is sent again is known as doubled");
+    drop(input);
+    assert!(report(&mut collector).contains("\"adds_up\":true"));
+}
+
+#[test]
+fn a_collector_without_streams_is_waited_for_and_said() {
+    let addr = free_port([127, 0, 0, 1]);
+    let mut penlog = RunningShipper::to(addr, &["--stream"]);
+    let mut input = penlog.stdin();
+    input.write_all(&line(1)).unwrap();
+    let said = penlog.says("cannot reach");
+    assert!(said.contains("refused") && said.contains("by TCP"), "{said}");
+    drop(input);
+    assert!(!penlog.wait().success(), "the line is lost, and penlog says so");
+}
+
+#[test]
+fn a_collector_that_does_not_read_holds_the_shipper_back() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut penlog =
+        RunningShipper::to(listener.local_addr().unwrap(), &["--stream", "--queue", "2"]);
+    let mut input = penlog.stdin();
+    let writer = std::thread::spawn(move || {
+        for number in 0..400_000 {
+            input.write_all(&line(number)).unwrap();
+        }
+    });
+    let (mut socket, _) = listener.accept().unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut question = [0; 4 + DiscoveryQuestion::LEN];
+    socket.read_exact(&mut question).unwrap();
+    let nonce = DiscoveryQuestion::parse(&question[4..]).expect("a question").nonce;
+    let (mut answer, mut framed) = (Vec::new(), Vec::new());
+    let (received, positions) = (None, StreamList::default());
+    let reply = DiscoveryAnswer { nonce, window: 8 << 20, datagram: 0, received, positions };
+    reply.write(&mut answer);
+    write_frame(&answer, &mut framed);
+    socket.write_all(&framed).unwrap();
+    penlog.says("dropped because there was no room");
+    writer.join().expect("the web server is never blocked");
+}
+
+/// The keys of a collector and two shippers, and the file of the collector that lists the first shipper for 127.0.0.5.
+struct Keys {
+    folder: TempFolder,
+    public: [String; 3],
+}
+
+impl Keys {
+    fn new() -> Self {
+        let folder = TempFolder::new();
+        let keygen = |program: &str, name: &str| {
+            let program = match program {
+                "penlog" => env!("CARGO_BIN_EXE_penlog").into(),
+                program => sibling(program).expect("it is built"),
+            };
+            let mut command = Command::new(program);
+            let made =
+                run_to_end(command.arg("keygen").arg(folder.join(name))).expect("a key is made");
+            String::from_utf8(made).expect("a key is text").trim_end().to_owned()
+        };
+        let public =
+            [keygen("penlogd", "collector"), keygen("penlog", "web"), keygen("penlog", "other")];
+        let this = Self { folder, public };
+        this.authorize(&format!("{} lines 127.0.0.5:80 # web5\n", this.public[1]));
+        this
+    }
+
+    fn authorize(&self, text: &str) {
+        std::fs::write(self.folder.join("authorized"), text).expect("the folder takes it");
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().expect("UTF-8").to_owned()
+    }
+
+    fn collector(&self, folder: &TempFolder, addr: SocketAddr) -> Program {
+        let (key, authorized) = (self.path("collector"), self.path("authorized"));
+        collector_with(folder, addr, &["--key", &key, "--authorized", &authorized])
+    }
+
+    fn shipper(
+        &self,
+        addr: SocketAddr,
+        name: &str,
+        collector: &str,
+        server: &str,
+    ) -> RunningShipper {
+        let key = self.path(name);
+        RunningShipper::to(addr, &["--key", &key, "--collector-key", collector, "--server", server])
+    }
+}
+
+#[test]
+fn with_keys_lines_arrive_by_tls_whatever_becomes_of_the_collector() {
+    let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
+    let mut first = keys.collector(&folder, addr);
+    let mut penlog = keys.shipper(addr, "web", &keys.public[0], "127.0.0.5:80");
+    let mut input = penlog.stdin();
+    let lines: Vec<u8> = (0..20_000).flat_map(line).collect();
+    input.write_all(&lines).unwrap();
+    wait_for_lines(&folder, 20_000);
+    first.stop(Signal::SIGKILL).unwrap();
+    let mut second = keys.collector(&folder, addr);
+    let lines: Vec<u8> = (20_000..40_000).flat_map(line).collect();
+    input.write_all(&lines).unwrap();
+    drop(input);
+    assert!(penlog.wait().success(), "{}", penlog.said());
+    wait_for_lines(&folder, 40_000);
+    let report = report(&mut second);
+    assert!(report.contains("\"adds_up\":true") && report.contains("\"refused\":0"), "{report}");
+}
+
+#[test]
+fn a_key_speaks_for_its_own_servers_only_and_a_reload_changes_that() {
+    let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
+    let collector = keys.collector(&folder, addr);
+    let mut penlog = keys.shipper(addr, "web", &keys.public[0], "127.0.0.6:80");
+    let mut input = penlog.stdin();
+    input.write_all(&line(1)).unwrap();
+    let said = collector.wait_for_message("web5").unwrap();
+    assert!(
+        said.contains("the key of web5 may not send lines of the server 127.0.0.6:80"),
+        "{said}"
+    );
+    keys.authorize(&format!("{} lines 127.0.0.6:80\n", keys.public[1]));
+    collector.signal(Signal::SIGHUP).unwrap();
+    // What was refused is not confirmed, and comes again.
+    wait_for_lines(&folder, 1);
+    keys.authorize("nonsense\n");
+    collector.signal(Signal::SIGHUP).unwrap();
+    let said = collector.wait_for_message("stay as they were").unwrap();
+    assert!(said.contains("authorized:1: 'nonsense'"), "{said}");
+    input.write_all(&line(2)).unwrap();
+    wait_for_lines(&folder, 2);
+    // A key that is taken off the list is cut off.
+    keys.authorize(&format!("{} lines *\n", keys.public[2]));
+    collector.signal(Signal::SIGHUP).unwrap();
+    input.write_all(&line(3)).unwrap();
+    let said = penlog.says("does not know this program's key");
+    assert!(said.contains("--authorized"), "{said}");
+    assert_eq!(numbers(&folder).len(), 2);
+}
+
+#[test]
+fn an_unknown_key_and_a_wrong_collector_get_nowhere_and_both_ends_say_why() {
+    let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
+    let collector = keys.collector(&folder, addr);
+    let mut unknown = keys.shipper(addr, "other", &keys.public[0], "127.0.0.5:80");
+    let mut input = unknown.stdin();
+    input.write_all(&line(1)).unwrap();
+    unknown.says("does not know this program's key");
+    collector.wait_for_any_message(&format!("unknown key {}", keys.public[2])).unwrap();
+    let mut misled = keys.shipper(addr, "web", &keys.public[2], "127.0.0.5:80");
+    misled.stdin().write_all(&line(2)).unwrap();
+    let said = misled.says("the collector has another key");
+    assert!(said.contains(&keys.public[0]), "{said}");
+    assert_eq!(numbers(&folder).len(), 0);
+}
+
+#[test]
+fn a_key_of_a_shipper_sends_no_records() {
+    // The shipper has no way to send records: a stream of our own does.
+    let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
+    let collector = keys.collector(&folder, addr);
+    let key = PrivateKey::read(&keys.folder.join("web")).unwrap();
+    let tls = pen_stream::tls::sender(&key, keys.public[0].parse().unwrap()).unwrap();
+    let mut stream = StreamClient::new(None, Some(tls));
+    stream.set_addr(addr);
+    let mapping = Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app"));
+    let (mut record, mut packet) = (Vec::new(), Vec::new());
+    write_record(&mapping, &mut record);
+    let origin = SenderOrigin { id: 1, start: Timestamp::default() };
+    write_packet(origin, 0, Timestamp::default(), 0, (1, &record), &mut packet);
+    stream.send(&packet, Instant::now()).unwrap();
+    wait_for("it is refused", || {
+        stream.receive(Instant::now()).expect("the connection stays open");
+        collector.messages().contains("the key of web5 may not send records").then_some(())
+    });
+}

@@ -1,0 +1,283 @@
+//! The keys listed by `--authorized`, each with the servers to speak for.
+//!
+//! ```text
+//! line   = key 1*right [comment] / [comment]
+//! right  = "lines" ("*" / 1*server) / "records" *server
+//! server = ADDR / ADDR:PORT / [ADDR]:PORT
+//! ```
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use indexmap::IndexMap;
+use pen_records::addr::ServerAddr;
+use pen_records::mapping::Mapping;
+use pen_records::server_alias::ServerKey;
+use pen_stream::keys::PublicKey;
+use pen_stream::tls::KnownKeys;
+
+/// Digits of a key in messages, if it has no comment.
+const SHOWN: usize = 24;
+
+/// The keys of a file.
+#[derive(Debug, Default)]
+pub struct AuthorizedKeys {
+    path: PathBuf,
+    keys: IndexMap<PublicKey, KeyRights>,
+}
+
+/// Rights of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeyRights {
+    /// The comment of the line, or the beginning of the key.
+    pub name: String,
+    /// Place in the file.
+    line: usize,
+    lines: ServerScope,
+    records: ServerScope,
+}
+
+/// The servers of a right.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+enum ServerScope {
+    #[default]
+    Nothing,
+    All,
+    These(Vec<ServerKey>),
+}
+
+impl AuthorizedKeys {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or a line makes no sense; the text begins with file and line.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("{}: {error}", path.display()))?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, String> {
+        let mut keys = IndexMap::<_, KeyRights>::new();
+        for (line, text) in (1..).zip(text.lines()) {
+            let fail = |why: String| format!("{}:{line}: {why}", path.display());
+            let Some((key, rights)) = parse_line(line, text).map_err(fail)? else { continue };
+            if let Some(before) = keys.get(&key) {
+                return Err(fail(format!(
+                    "the key is in line {} already: put all its rights there",
+                    before.line
+                )));
+            }
+            keys.insert(key, rights);
+        }
+        Ok(Self { path: path.to_owned(), keys })
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the number of keys.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Returns whether there is no key.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// Returns the rights of a key.
+    #[must_use]
+    pub fn rights(&self, key: &PublicKey) -> Option<&KeyRights> {
+        self.keys.get(key)
+    }
+}
+
+impl KnownKeys for AuthorizedKeys {
+    fn knows(&self, key: &PublicKey) -> bool {
+        self.keys.contains_key(key)
+    }
+}
+
+impl KeyRights {
+    /// Returns whether lines of a server may be sent.
+    #[must_use]
+    pub fn may_send_lines_of(&self, server: ServerKey) -> bool {
+        self.lines.contains(server)
+    }
+
+    /// Returns whether lines of all servers may be sent.
+    #[must_use]
+    pub fn may_send_all_lines(&self) -> bool {
+        self.lines == ServerScope::All
+    }
+
+    /// Returns whether records of every server may be sent.
+    #[must_use]
+    pub fn may_send_all_records(&self) -> bool {
+        self.records == ServerScope::All
+    }
+
+    /// Returns whether a record may be sent.
+    #[must_use]
+    pub fn may_send_record(&self, record: &Mapping<'_>) -> bool {
+        match (&self.records, record.server) {
+            (ServerScope::All, _) => true,
+            (scope, ServerAddr::Ip(addr)) => {
+                scope.contains(ServerKey { addr: addr.to_canonical(), port: record.server_port })
+            }
+            (_, ServerAddr::Unix(_)) => false,
+        }
+    }
+}
+
+impl ServerScope {
+    fn contains(&self, server: ServerKey) -> bool {
+        match self {
+            Self::Nothing => false,
+            Self::All => true,
+            Self::These(servers) => servers.iter().any(|known| {
+                known.addr == server.addr && (known.port.is_none() || known.port == server.port)
+            }),
+        }
+    }
+}
+
+fn parse_line(line: usize, text: &str) -> Result<Option<(PublicKey, KeyRights)>, String> {
+    let (text, comment) = text.split_once('#').unwrap_or((text, ""));
+    let mut words = text.split_ascii_whitespace().peekable();
+    let Some(word) = words.next() else { return Ok(None) };
+    let key: PublicKey =
+        word.parse().map_err(|error| format!("'{}': {error}", word.escape_debug()))?;
+    let name = match comment.trim() {
+        "" => word.chars().take(SHOWN).chain(['…']).collect(),
+        comment => comment.escape_debug().to_string(),
+    };
+    let mut rights = KeyRights { name, line, ..KeyRights::default() };
+    while let Some(word) = words.next() {
+        let mut servers = Vec::new();
+        let mut is_all = false;
+        while let Some(word) = words.next_if(|word| !matches!(*word, "lines" | "records")) {
+            match (word, ServerKey::parse(word)) {
+                ("*", _) => is_all = true,
+                (_, Some(server)) => servers.push(server),
+                (_, None) => {
+                    return Err(format!(
+                        "'{}' is not ADDR, ADDR:PORT or [ADDR]:PORT",
+                        word.escape_debug()
+                    ));
+                }
+            }
+        }
+        let scope = match (is_all, servers.is_empty()) {
+            (true, _) => ServerScope::All,
+            (false, false) => ServerScope::These(servers),
+            (false, true) if word == "records" => ServerScope::All,
+            (false, true) => ServerScope::Nothing,
+        };
+        match (word, scope) {
+            ("lines", ServerScope::Nothing) => {
+                return Err(
+                    "lines of which servers? Say lines ADDR:PORT..., or lines * for all".into()
+                );
+            }
+            ("lines", scope) => rights.lines = scope,
+            ("records", scope) => rights.records = scope,
+            (word, _) => {
+                return Err(format!(
+                    "'{}': expected lines SERVER... or records [SERVER...]",
+                    word.escape_debug()
+                ));
+            }
+        }
+    }
+    if (&rights.lines, &rights.records) == (&ServerScope::Nothing, &ServerScope::Nothing) {
+        return Err(
+            "the key may send nothing: expected lines SERVER... or records [SERVER...] behind it"
+                .into(),
+        );
+    }
+    Ok(Some((key, rights)))
+}
+
+impl fmt::Display for KeyRights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(digit: char) -> String {
+        format!("ed25519:{}", String::from(digit).repeat(64))
+    }
+
+    fn parse(text: &str) -> Result<AuthorizedKeys, String> {
+        AuthorizedKeys::parse(Path::new("keys"), text)
+    }
+
+    fn server(text: &str) -> ServerKey {
+        ServerKey::parse(text).unwrap()
+    }
+
+    #[test]
+    fn each_key_speaks_for_the_servers_of_its_line() {
+        let (web, relay, pen) = (key('1'), key('2'), key('3'));
+        let text = format!(
+            "# web servers\n\n{web} lines 10.0.0.5:80 [2001:db8::5]:80 10.0.0.6  # web5\n{relay} lines * records\n\
+             {pen}\trecords 10.0.0.5\n"
+        );
+        let keys = parse(&text).unwrap();
+        assert_eq!(keys.len(), 3);
+        let rights = |key: &str| keys.rights(&key.parse().unwrap()).unwrap();
+        let web = rights(&web);
+        assert_eq!(web.name, "web5");
+        for (text, expected) in [
+            ("10.0.0.5:80", true),
+            ("10.0.0.5:81", false),
+            ("10.0.0.5", false),
+            ("[2001:db8::5]:80", true),
+            ("10.0.0.6:1", true),
+            ("10.0.0.7", false),
+        ] {
+            assert_eq!(web.may_send_lines_of(server(text)), expected, "{text}");
+        }
+        assert!(!web.may_send_all_records() && !web.may_send_all_lines());
+        assert!(rights(&relay).may_send_all_records() && rights(&relay).may_send_all_lines());
+        let record = |addr: &'static str| {
+            let mut record = Mapping::new(
+                pen_records::addr::ClientAddr::Unix,
+                ServerAddr::Ip(addr.parse().unwrap()),
+            );
+            record.server_port = Some(80);
+            record
+        };
+        assert!(rights(&pen).may_send_record(&record("10.0.0.5")));
+        assert!(!rights(&pen).may_send_record(&record("10.0.0.6")));
+        assert!(!web.may_send_record(&record("10.0.0.5")));
+    }
+
+    #[test]
+    fn a_mistake_is_said_with_its_line() {
+        let one = key('1');
+        for (text, expected) in [
+            ("\nnobody lines *", "keys:2: 'nobody': expected a public key"),
+            (&one, "keys:1: the key may send nothing"),
+            (&format!("{one} lines"), "keys:1: lines of which servers?"),
+            (&format!("{one} lines records"), "keys:1: lines of which servers?"),
+            (&format!("{one} lines web1"), "keys:1: 'web1' is not ADDR"),
+            (&format!("{one} all"), "keys:1: 'all': expected lines"),
+            (&format!("{one} records\n# x\n{one} lines *"), "keys:3: the key is in line 1 already"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+}
