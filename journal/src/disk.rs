@@ -84,13 +84,19 @@ impl Folder {
     /// # Errors
     /// It cannot be created, or is no folder.
     pub fn open(path: &Path) -> io::Result<Self> {
-        use std::os::unix::fs::DirBuilderExt as _;
+        use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
         match fs::DirBuilder::new().mode(0o700).create(path) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }
-        if !fs::metadata(path)?.is_dir() {
+        let meta = fs::metadata(path)?;
+        if !meta.is_dir() {
             return Err(io::ErrorKind::NotADirectory.into());
+        }
+        // Whoever may make files here could have segments lead to other files.
+        if meta.mode() & 0o022 != 0 {
+            let text = format!("others may write into {} (chmod go-w)", path.display());
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         Ok(Self(path.to_owned()))
     }
@@ -112,7 +118,13 @@ impl Disk for Folder {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        OpenOptions::new().read(true).append(true).open(self.0.join(name))
+        let path = self.0.join(name);
+        let named =
+            |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        if !fs::symlink_metadata(&path).map_err(named)?.is_file() {
+            return Err(named(io::Error::other("it is no plain file")));
+        }
+        OpenOptions::new().read(true).append(true).open(&path).map_err(named)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

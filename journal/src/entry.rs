@@ -49,6 +49,12 @@ pub fn write_entry(body: &[&[u8]], out: &mut Vec<u8>) {
     body.iter().for_each(|part| out.extend_from_slice(part));
 }
 
+/// Returns how many bytes are summed up to see whether an entry begins `bytes`.
+pub(crate) fn claimed_length(bytes: &[u8]) -> usize {
+    let length = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    if length <= LONGEST && ENTRY_HEAD + length <= bytes.len() { length } else { 0 }
+}
+
 /// What stands at the beginning of some bytes of a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Parsed<'a> {

@@ -4,11 +4,13 @@ use std::io;
 
 use crate::Position;
 use crate::disk::{Disk, DiskFile};
-use crate::entry::{ENTRY_HEAD, Parsed, SEGMENT_HEAD, parse_entry};
+use crate::entry::{ENTRY_HEAD, Parsed, SEGMENT_HEAD, claimed_length, parse_entry};
 use crate::writer::{name, segments};
 
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
+/// Bytes summed up in the search for an entry behind damage: damaged bytes may claim to be long entries.
+const SEARCHED: usize = 512 << 20;
 
 /// Reads a journal in order, also while entries are appended.
 #[derive(Debug)]
@@ -145,7 +147,8 @@ impl<D: Disk> JournalReader<D> {
             }
             let offset = self.at.0 - segment.base.0 + (SEGMENT_HEAD + have) as u64;
             let end = segment.next.map_or(u64::MAX, |next| next.0 - self.at.0) - have as u64;
-            let room = usize::try_from(end).unwrap_or(usize::MAX).min(needed.max(BLOCK) - have);
+            let room =
+                usize::try_from(end).unwrap_or(usize::MAX).min(needed.max(BLOCK) - have).min(BLOCK);
             self.bytes.resize(have + room, 0);
             let read = match segment.file.read_at(&mut self.bytes[have..], offset) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => 0,
@@ -168,7 +171,12 @@ impl<D: Disk> JournalReader<D> {
         let from = self.at;
         let rest = usize::try_from(next.0 - from.0).unwrap_or(usize::MAX);
         let _ = self.fill(rest)?; // the file may have been cut
-        let is_entry = |&at: &usize| matches!(parse_entry(&self.bytes[at..]), Parsed::Entry(_));
+        let mut left = SEARCHED;
+        let is_entry = |&at: &usize| {
+            let bytes = &self.bytes[at..];
+            left = left.saturating_sub(claimed_length(bytes));
+            left > 0 && matches!(parse_entry(bytes), Parsed::Entry(_))
+        };
         let found = (1..self.bytes.len()).find(is_entry);
         self.at = found.map_or(next, |at| Position(from.0 + at as u64));
         (self.bytes, self.head) = (Vec::new(), 0);

@@ -22,6 +22,9 @@ impl Default for JournalLimits {
     }
 }
 
+/// A journal never gets so far: names with such positions are not its own.
+const HIGHEST: u64 = 1 << 62;
+
 /// No room for an entry until older ones are durable: nothing was appended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TailFull;
@@ -150,6 +153,11 @@ impl<D: Disk + Clone> JournalWriter<D> {
         self.base == self.end()
     }
 
+    /// Changes the size of segments from the next entry on.
+    pub fn set_segment(&mut self, bytes: u64) {
+        self.limits.segment = bytes;
+    }
+
     /// Writes appended entries to files.
     ///
     /// # Errors
@@ -238,7 +246,10 @@ impl<D: Disk + Clone> JournalWriter<D> {
         {
             // One after the other, the name of the next one first: a power cut leaves no gap, and never no segment.
             self.disk.sync_names()?;
-            self.disk.remove(&name(oldest))?;
+            match self.disk.remove(&name(oldest)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
             self.bases.remove(0);
         }
         Ok(())
@@ -281,7 +292,7 @@ pub(crate) fn name(base: Position) -> String {
 pub(crate) fn segments(disk: &impl Disk) -> io::Result<Vec<Position>> {
     let base = |name: &String| {
         let number = name.strip_suffix(".journal").filter(|number| number.len() == 20)?;
-        number.parse().ok().map(Position)
+        number.parse().ok().filter(|base| *base < HIGHEST).map(Position)
     };
     let mut bases: Vec<_> = disk.names()?.iter().filter_map(base).collect();
     bases.sort_unstable();

@@ -49,8 +49,9 @@ impl Output {
     ) -> Result<(Self, Option<Timestamp>), ActionError> {
         let OutputSettings { log: path, explain, buffering, log_bytes, journal } = settings;
         // Before the log is opened, which would end a torn line.
-        let journal =
-            journal.map(|journal| OpenedJournal::read(journal, path.as_deref(), log_bytes));
+        let journal = journal
+            .map(|journal| OpenedJournal::read(journal, path.as_deref(), log_bytes))
+            .transpose()?;
         let log = open(path, buffering, log_bytes)?;
         let explain = match explain {
             Some(path) => Some(open(Some(path), buffering, log_bytes)?),
@@ -58,7 +59,7 @@ impl Output {
         };
         let (mut this, mut last) =
             (Self { log, explain, answers: HeldAnswers::default(), journal: None }, None);
-        if let Some(opened) = journal.transpose()? {
+        if let Some(opened) = journal {
             let mut journaling = opened.begin(&this.log)?;
             last = journaling.last();
             journaling.replay(core, this.explain.is_some())?;

@@ -61,9 +61,10 @@ fn serve(
     settled: &Settled,
 ) -> Result<ExitCode, ActionError> {
     let stdout = if config.output.log.is_some() { Stdout::Close } else { Stdout::Keep };
-    let collector_loop = CollectorLoop::new(config, listeners)?;
     runtime()?.block_on(async {
+        // Before the journal is read, which takes a while: a signal meanwhile waits.
         let signals = Signals::new().doing("catch signals")?;
+        let collector_loop = CollectorLoop::new(config, listeners)?;
         let watch = collector_loop.watch()?;
         collector_loop.listeners.iter().for_each(say_listening);
         settled.ready(stdout)?;

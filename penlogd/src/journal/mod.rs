@@ -32,6 +32,8 @@ pub(crate) use self::survey::Survey;
 use crate::collector::Collector;
 use crate::line_numbers::{NumberRuns, NumberSet};
 
+/// A segment is so many times as long as its snapshot, at least.
+const NUMBERS_PART: u64 = 8;
 /// Bytes of a snapshot in one entry.
 const SNAPSHOT_PART: usize = 1 << 20;
 
@@ -145,6 +147,8 @@ impl<D: Disk + Clone> CollectorJournal<D> {
     fn begin_segment(&mut self, core: &Collector) {
         let mut bytes = Vec::new();
         core.write_snapshot(&mut bytes);
+        // Were the numbers of very many senders longer than a segment, they would fill the disk.
+        self.writer.set_segment(self.limits.segment.max(NUMBERS_PART * bytes.len() as u64));
         self.snapshot = bytes.chunks(SNAPSHOT_PART).map(<[u8]>::to_vec).collect();
         self.begun = Some(self.writer.end());
     }

@@ -53,6 +53,8 @@ pub(crate) struct WrittenLines {
     pub(crate) lines: u64,
     /// Lines perhaps written, to be written again.
     pub(crate) doubtful: u64,
+    /// Lines in the log beyond all listed lines.
+    pub(crate) foreign: u64,
 }
 
 impl Survey {
@@ -119,9 +121,13 @@ impl DecidedList {
             LinesBehind::Lines(lines) => (checked + lines).min(listed.max(checked)),
             LinesBehind::Shorter | LinesBehind::Gone => checked,
         };
+        let foreign = match behind {
+            LinesBehind::Lines(lines) => (checked + lines).saturating_sub(listed.max(checked)),
+            LinesBehind::Shorter | LinesBehind::Gone => 0,
+        };
         let is_doubtful = !matches!(behind, LinesBehind::Lines(_));
         let doubtful = if is_doubtful { listed.saturating_sub(lines) } else { 0 };
         self.runs.truncate(lines.saturating_sub(before));
-        WrittenLines { done: NumberSet::from(&self.runs), lines, doubtful }
+        WrittenLines { done: NumberSet::from(&self.runs), lines, doubtful, foreign }
     }
 }

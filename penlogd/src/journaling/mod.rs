@@ -187,6 +187,7 @@ impl Journaling {
         let lines = self.before + log.settled().0;
         let is_new = !is_same(place, self.checked.place);
         if is_new {
+            self.forget(at, now);
             let checkpoint = Checkpoint { lines, place };
             let file = self.sync_log().and_then(|()| log.file());
             match file {
@@ -206,9 +207,14 @@ impl Journaling {
             if self.durability == Durability::Process {
                 self.log_synced(Some(Ok(())));
             }
-            if let Err(error) = self.journal.forget(at) {
-                self.fail(&error, now);
-            }
+            self.forget(at, now);
+        }
+    }
+
+    /// Removes old segments.
+    fn forget(&mut self, at: Timestamp, now: Instant) {
+        if let Err(error) = self.journal.forget(at) {
+            self.fail(&error, now);
         }
     }
 

@@ -71,6 +71,13 @@ impl OpenedJournal {
                 written.doubtful
             );
         }
+        if written.foreign > 0 {
+            warn!(
+                "the log has at least {} lines that no run of this penlogd has written: as many of its own may be missing; \
+                 nobody else should write there",
+                written.foreign
+            );
+        }
         let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let least = settings.wait.saturating_add(KEPT);
         let retention = Retention {

@@ -162,3 +162,32 @@ fn a_journal_is_of_one_collector_and_needs_a_plain_file() {
         assert!(said.contains(expected), "{said}");
     }
 }
+
+#[test]
+fn files_that_are_not_of_the_journal_do_no_harm() {
+    let site = Site::new();
+    let journal = site.folder.join("journal");
+    let victim = site.folder.write("victim", "precious\n");
+    site.start().stop();
+    for name in ["18446744073709551615.journal", "09000000000000000000.journal", "notes.txt"] {
+        fs::write(journal.join(name), "").unwrap();
+    }
+    let collector = site.start();
+    site.send(&collector, 0..5);
+    collector.stop();
+    assert_eq!(fs::read_to_string(&site.log).unwrap(), lines(0..5));
+    let link = journal.join("04000000000000000000.journal");
+    std::os::unix::fs::symlink(&victim, &link).unwrap();
+    let output = run(&[
+        "-f",
+        "--listen",
+        "127.0.0.1:0",
+        "-l",
+        &text(&site.log),
+        "--journal",
+        &text(&journal),
+    ]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("it is no plain file"), "{said}");
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
+}
