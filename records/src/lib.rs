@@ -23,6 +23,7 @@
 pub mod access;
 pub mod addr;
 pub mod attribution;
+mod clock_hand;
 pub mod clocks;
 pub mod datagram;
 pub mod duration;

@@ -2,6 +2,7 @@
 
 use indexmap::IndexMap;
 
+use crate::clock_hand::{Active, ClockHand};
 use crate::snapshot::{DamagedSnapshot, SnapshotReader, SnapshotWriter};
 
 use super::{StreamId, StreamPosition, StreamSpan};
@@ -15,8 +16,7 @@ const MOST_PARTS_OF_ALL: usize = 1 << 16;
 pub(super) struct StreamTable {
     streams: IndexMap<StreamId, StreamState>,
     max: usize,
-    /// The clock hand: index of the next stream to consider for removal.
-    hand: usize,
+    hand: ClockHand,
     /// Parts of all streams.
     parts: usize,
 }
@@ -35,7 +35,7 @@ struct ByteRanges(Vec<(u64, u64)>);
 impl StreamTable {
     /// Creates an empty table for at most `max` streams.
     pub(super) fn new(max: usize) -> Self {
-        Self { streams: IndexMap::new(), max: max.max(1), hand: 0, parts: 0 }
+        Self { streams: IndexMap::new(), max: max.max(1), hand: ClockHand::default(), parts: 0 }
     }
 
     /// Whether a part of a stream can be recorded. If not, a gap of the stream has to be closed first.
@@ -106,20 +106,17 @@ impl StreamTable {
         Ok(())
     }
 
-    /// Removes a quiet stream, by the clock algorithm.
+    /// Removes a quiet stream.
     fn forget_one(&mut self) {
-        loop {
-            if self.hand >= self.streams.len() {
-                self.hand = 0;
-            }
-            if !std::mem::take(&mut self.streams[self.hand].active) {
-                break;
-            }
-            self.hand += 1;
-        }
-        if let Some((_, state)) = self.streams.swap_remove_index(self.hand) {
+        if let Some(state) = self.hand.remove_quiet(&mut self.streams) {
             self.parts -= state.received.0.len();
         }
+    }
+}
+
+impl Active for StreamState {
+    fn active(&mut self) -> &mut bool {
+        &mut self.active
     }
 }
 

@@ -10,6 +10,7 @@ use indexmap::IndexMap;
 
 use super::Mapping;
 use super::packet::Packet;
+use crate::clock_hand::{Active, ClockHand};
 use crate::received_numbers::{NumberPlace, ReceivedNumbers};
 use crate::shipment::{DiscoveryQuestion, ReceivedShipments, SenderClock, SenderOrigin};
 use crate::time::Timestamp;
@@ -20,8 +21,7 @@ pub struct Origins {
     /// The most balancers remembered; each run of a balancer counts.
     most: usize,
     origins: IndexMap<SenderOrigin, OriginState>,
-    /// The clock hand: index of the next balancer to consider for removal.
-    hand: usize,
+    hand: ClockHand,
     /// Counters, without those of the balancers in `origins`.
     counts: PacketCounts,
     ahead: Option<i64>,
@@ -104,7 +104,7 @@ impl Origins {
         Self {
             most: most.max(1),
             origins: IndexMap::new(),
-            hand: 0,
+            hand: ClockHand::default(),
             counts: PacketCounts::default(),
             ahead: None,
         }
@@ -206,21 +206,18 @@ impl Origins {
         self.origins.insert_full(packet.origin, state).0
     }
 
-    /// Removes a balancer that was quiet since the clock hand last passed.
+    /// Removes a quiet balancer.
     fn forget_one(&mut self) {
-        loop {
-            if self.hand >= self.origins.len() {
-                self.hand = 0;
-            }
-            if !std::mem::take(&mut self.origins[self.hand].active) {
-                break;
-            }
-            self.hand += 1;
-        }
-        if let Some((_, source)) = self.origins.swap_remove_index(self.hand) {
+        if let Some(source) = self.hand.remove_quiet(&mut self.origins) {
             self.counts.add(&source);
             self.counts.forgotten += 1;
         }
+    }
+}
+
+impl Active for OriginState {
+    fn active(&mut self) -> &mut bool {
+        &mut self.active
     }
 }
 

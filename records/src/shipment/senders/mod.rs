@@ -10,6 +10,7 @@ use super::{
     DiscoveryQuestion, Reassembly, ReceivedShipments, SenderOrigin, Shipment, StreamId, StreamList,
     StreamPosition, StreamSpan,
 };
+use crate::clock_hand::{Active, ClockHand};
 use crate::received_numbers::{NumberPlace, ReceivedNumbers, is_plausible};
 use crate::time::Timestamp;
 
@@ -29,8 +30,7 @@ const STREAMS: usize = 4;
 #[derive(Debug)]
 pub struct SenderTable {
     senders: IndexMap<SenderOrigin, SenderState>,
-    /// The clock hand: index of the next shipper to consider for removal.
-    hand: usize,
+    hand: ClockHand,
     max_senders: usize,
     reassembly: Reassembly,
     streams: StreamTable,
@@ -141,7 +141,7 @@ impl SenderTable {
     pub fn new(limits: SenderLimits) -> Self {
         Self {
             senders: IndexMap::new(),
-            hand: 0,
+            hand: ClockHand::default(),
             max_senders: limits.senders.max(1),
             reassembly: Reassembly::new(limits.lines, limits.bytes),
             streams: StreamTable::new(limits.senders.saturating_mul(STREAMS)),
@@ -304,22 +304,18 @@ impl SenderTable {
         (index, true)
     }
 
-    /// Removes a shipper that was quiet since the clock hand last passed.
+    /// Removes a quiet shipper.
     fn forget_one(&mut self) {
-        loop {
-            if self.hand >= self.senders.len() {
-                self.hand = 0;
-            }
-            let sender = &mut self.senders[self.hand];
-            if !std::mem::take(&mut sender.active) {
-                break;
-            }
-            self.hand += 1;
-        }
-        if let Some((_, sender)) = self.senders.swap_remove_index(self.hand) {
+        if let Some(sender) = self.hand.remove_quiet(&mut self.senders) {
             self.counts.add(&sender);
             self.counts.forgotten += 1;
         }
+    }
+}
+
+impl Active for SenderState {
+    fn active(&mut self) -> &mut bool {
+        &mut self.active
     }
 }
 
