@@ -69,16 +69,20 @@ pub(crate) struct Journaling {
     syncing: Option<JoinHandle<SyncOutcome>>,
     retry: Option<Instant>,
     is_failing: bool,
-    /// The last checkpoint, its time, and the next checkpoint, made once the log is synced.
+    /// The last checkpoint, and when it, or one that failed, was begun.
     checked: Checkpoint,
     checked_at: Instant,
+    /// The next checkpoint, until the log is synced for it.
     checking: Option<Checkpoint>,
 }
 
+/// Work for another thread: syncs the journal, and the log for a checkpoint.
+type SyncTasks = (Option<SyncTask<Folder>>, Option<(Checkpoint, File)>);
+
 struct SyncOutcome {
     journal: Option<io::Result<Position>>,
-    /// The result of syncing the log, if due.
-    log: Option<io::Result<()>>,
+    /// The checkpoint for which the log was synced, if one was due, and the result.
+    log: Option<(Checkpoint, io::Result<()>)>,
 }
 
 impl Journaling {
@@ -161,12 +165,16 @@ impl Journaling {
     ) {
         let LineBatch { log: lines, explain: why, .. } = &mut self.journal.decided;
         core.decide(at, lines, explain.is_some().then_some(why));
-        if self.journal.is_ready(core) {
-            self.journal.list(core);
-        }
+        self.list(core);
         self.check(log, at, now);
         self.sync(now);
         self.release(log, explain);
+    }
+
+    fn list(&mut self, core: &mut Collector) {
+        if self.journal.is_ready(core) {
+            self.journal.list(core);
+        }
     }
 
     /// Moves safely listed lines into the log, while there is room.
@@ -202,10 +210,11 @@ impl Journaling {
         }
         let pause = if lines == self.checked.lines { CHECK_IDLE } else { CHECK };
         if self.checking.is_none() && now.saturating_duration_since(self.checked_at) >= pause {
-            self.checking = Some(Checkpoint { lines, place });
             self.checked_at = now;
-            if self.durability == Durability::Process {
-                self.log_synced(Some(Ok(())));
+            let checkpoint = Checkpoint { lines, place };
+            match self.durability {
+                Durability::Disk => self.checking = Some(checkpoint),
+                Durability::Process => self.log_synced(&checkpoint, Ok(())),
             }
             self.forget(at, now);
         }
@@ -250,7 +259,7 @@ impl Journaling {
             Ok((journal, log)) => {
                 self.since = None;
                 self.syncing = Some(tokio::task::spawn_blocking(move || SyncOutcome {
-                    log: log.map(|file| file.sync_data()),
+                    log: log.map(|(checkpoint, file)| (checkpoint, file.sync_data())),
                     journal: journal.map(SyncTask::run),
                 }));
             }
@@ -258,9 +267,12 @@ impl Journaling {
         }
     }
 
-    fn sync_tasks(&self) -> io::Result<(Option<SyncTask<Folder>>, Option<File>)> {
-        let log = self.checking.map(|_| self.log_file.try_clone()).transpose()?;
-        Ok((self.journal.sync_task()?, log))
+    fn sync_tasks(&mut self) -> io::Result<SyncTasks> {
+        let journal = self.journal.sync_task()?;
+        let log = self.checking.map(|it| Ok::<_, io::Error>((it, self.log_file.try_clone()?)));
+        let log = log.transpose()?;
+        self.checking = None;
+        Ok((journal, log))
     }
 
     /// Waits until the other thread has synced. Cancel-safe.
@@ -278,16 +290,20 @@ impl Journaling {
             Ok(()) => self.succeed(),
             Err(error) => self.fail(&error, now),
         }
-        self.log_synced(outcome.log);
+        if let Some((checkpoint, synced)) = outcome.log {
+            self.log_synced(&checkpoint, synced);
+        }
     }
 
-    /// Makes the checkpoint once the log is synced.
-    fn log_synced(&mut self, result: Option<io::Result<()>>) {
-        let Some(result) = result else { return };
-        let Some(checkpoint) = self.checking.take() else { return };
-        match result {
-            Ok(()) if self.journal.check(&checkpoint, false) => self.checked = checkpoint,
-            Ok(()) => {}
+    /// Makes a checkpoint after the sync of its log, unless the log is another file by now.
+    fn log_synced(&mut self, checkpoint: &Checkpoint, synced: io::Result<()>) {
+        match synced {
+            Ok(()) if !is_same(checkpoint.place, self.checked.place) => {}
+            Ok(()) => {
+                if self.journal.check(checkpoint, false) {
+                    self.checked = *checkpoint;
+                }
+            }
             Err(error) => warn!("cannot sync the log: {error}; trying again"),
         }
     }
@@ -325,9 +341,7 @@ impl Journaling {
     ) {
         let LineBatch { log: lines, explain: why, .. } = &mut self.journal.decided;
         core.finish(at, lines, explain.is_some().then_some(why));
-        if self.journal.is_ready(core) {
-            self.journal.list(core);
-        }
+        self.list(core);
         if let Err(error) = self.journal.flush() {
             self.fail(&error, now);
         }
