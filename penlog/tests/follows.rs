@@ -6,7 +6,7 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 use pen_testing::{TempFolder, wait_until};
-use support::{RunningShipper, TestCollector, read};
+use support::{RunningShipper, TestCollector, lines, read};
 
 fn follow(
     collector: &TestCollector,
@@ -18,10 +18,6 @@ fn follow(
     let mut args = more.to_vec();
     args.extend(["--follow", pattern.to_str().expect("UTF-8")]);
     RunningShipper::to(collector.addr, &args)
-}
-
-fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
 }
 
 /// Waits until this one is followed, from its end: nothing else would show that.

@@ -8,7 +8,7 @@ use std::net::{SocketAddr, UdpSocket};
 use nix::sys::signal::Signal;
 use pen_testing::random::SeededRandom;
 use pen_testing::{TempFolder, wait_until};
-use support::{RunningShipper, TestCollector};
+use support::{RunningShipper, TestCollector, expect_each_once, lines};
 
 /// Starts a shipper that reads a pipe and keeps its lines in a spool.
 fn spool(
@@ -27,10 +27,6 @@ fn text(numbers: std::ops::Range<u32>) -> Vec<u8> {
     numbers.flat_map(|number| format!("line {number}\n").into_bytes()).collect()
 }
 
-fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-}
-
 /// Segments with at least one byte.
 fn segments(folder: &TempFolder) -> u64 {
     let Ok(runs) = std::fs::read_dir(folder.join("spool")) else { return 0 };
@@ -46,17 +42,6 @@ fn write(mut output: &PipeWriter, bytes: &[u8]) {
 /// An address where nothing listens.
 fn nobody() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address")
-}
-
-fn expect_each_once(collector: &TestCollector, mut came: Vec<Vec<u8>>, count: u32) {
-    came.extend(collector.take((count as usize).saturating_sub(came.len())));
-    came.extend(collector.lines.try_iter());
-    let mut expected: Vec<_> =
-        (0..count).map(|number| format!("line {number}").into_bytes()).collect();
-    expected.sort();
-    came.sort();
-    assert_eq!(came.len(), expected.len());
-    assert!(came == expected, "a line is missing and another one came twice");
 }
 
 #[test]

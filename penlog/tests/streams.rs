@@ -9,7 +9,7 @@ use std::path::Path;
 use nix::sys::signal::Signal;
 use pen_testing::random::SeededRandom;
 use pen_testing::{TempFolder, wait_until};
-use support::{RunningShipper, TestCollector, read};
+use support::{RunningShipper, TestCollector, expect_each_once, lines, read};
 
 /// Follows files that match a pattern, with a state file or without one.
 fn follow(
@@ -31,23 +31,6 @@ fn follow(
 
 fn text(numbers: std::ops::Range<u32>) -> String {
     numbers.map(|number| format!("line {number}\n")).collect()
-}
-
-fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
-    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
-}
-
-/// Waits until that many lines have come, and checks that each has come once.
-fn expect_each_once(collector: &TestCollector, mut came: Vec<Vec<u8>>, count: u32) {
-    let missing = count as usize - came.len().min(count as usize);
-    came.extend(collector.take(missing));
-    came.extend(collector.lines.try_iter());
-    let mut expected: Vec<_> =
-        (0..count).map(|number| format!("line {number}").into_bytes()).collect();
-    expected.sort();
-    came.sort();
-    assert_eq!(came.len(), expected.len());
-    assert!(came == expected, "a line is missing and another one came twice");
 }
 
 #[test]

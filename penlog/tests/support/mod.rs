@@ -208,3 +208,20 @@ impl Drop for TestCollector {
 pub(crate) fn read(path: &Path) -> Vec<u8> {
     std::fs::read(path).unwrap_or_default()
 }
+
+/// Returns texts as lines.
+pub(crate) fn lines(texts: &[&str]) -> Vec<Vec<u8>> {
+    texts.iter().map(|text| text.as_bytes().to_vec()).collect()
+}
+
+/// Waits until `line 0` to the line before `count` have come, some of them in `came`, and checks that each has come once.
+pub(crate) fn expect_each_once(collector: &TestCollector, mut came: Vec<Vec<u8>>, count: u32) {
+    came.extend(collector.take((count as usize).saturating_sub(came.len())));
+    came.extend(collector.lines.try_iter());
+    let mut expected: Vec<_> =
+        (0..count).map(|number| format!("line {number}").into_bytes()).collect();
+    expected.sort();
+    came.sort();
+    assert_eq!(came.len(), expected.len());
+    assert!(came == expected, "a line is missing and another one came twice");
+}
