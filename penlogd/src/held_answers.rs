@@ -1,4 +1,4 @@
-//! Answers to shippers, held until the lines before their questions are in the log.
+//! Answers to shippers, held until the lines before their questions are in the log, or in the journal.
 //!
 //! An answer confirms what came before: the shipper forgets these lines. Were it given at once, a collector that is
 //! killed would lose lines that wait to be decided or written.
@@ -43,28 +43,29 @@ impl HeldAnswer {
 /// Held answers, in the order of their questions.
 #[derive(Debug, Default)]
 pub(crate) struct HeldAnswers {
-    /// With the lines received before the question, and the time of the question.
+    /// With the mark to be reached, and the time of the question.
     answers: VecDeque<(HeldAnswer, u64, Instant)>,
     /// Their paths, shippers and nonces.
     known: HashSet<(AnswerPath, SocketAddr, u64)>,
 }
 
 impl HeldAnswers {
-    /// Holds an answer to a question that came after `lines` lines. A repeated question is answered once. Without lines
-    /// the answer waits for no other: a shipper that hears nothing speaks as to a classic collector.
-    pub(crate) fn hold(&mut self, answer: HeldAnswer, lines: u64, now: Instant) {
+    /// Holds an answer until `mark` is reached: lines before the question, or a position in the journal. A repeated
+    /// question is answered once. With mark 0 the answer waits for no other: a shipper that hears nothing speaks as to a
+    /// classic collector.
+    pub(crate) fn hold(&mut self, answer: HeldAnswer, mark: u64, now: Instant) {
         if self.answers.len() < MOST && self.known.insert(answer.key()) {
-            match lines {
-                0 => self.answers.push_front((answer, lines, now)),
-                _ => self.answers.push_back((answer, lines, now)),
+            match mark {
+                0 => self.answers.push_front((answer, mark, now)),
+                _ => self.answers.push_back((answer, mark, now)),
             }
         }
     }
 
-    /// Returns the next answer that is due, if `out` lines have left the collector and the log can be written or not.
-    pub(crate) fn next(&mut self, out: u64, is_writable: bool, now: Instant) -> Option<HeldAnswer> {
-        let &(answer, lines, since) = self.answers.front()?;
-        let is_due = lines <= out || (is_writable && now >= since + HELD);
+    /// Returns the next answer that is due, if marks up to `reached` are reached, or `by_time`, after [`HELD`].
+    pub(crate) fn next(&mut self, reached: u64, by_time: bool, now: Instant) -> Option<HeldAnswer> {
+        let &(answer, mark, since) = self.answers.front()?;
+        let is_due = mark <= reached || (by_time && now >= since + HELD);
         is_due.then(|| {
             self.answers.pop_front();
             self.known.remove(&answer.key());
@@ -72,9 +73,9 @@ impl HeldAnswers {
         })
     }
 
-    /// Returns when to look again although nothing came; while the log cannot be written, there is no such time.
-    pub(crate) fn next_due(&self, is_writable: bool) -> Option<Instant> {
-        self.answers.front().filter(|_| is_writable).map(|(_, _, since)| *since + HELD)
+    /// Returns when an answer is due by time.
+    pub(crate) fn next_due(&self, by_time: bool) -> Option<Instant> {
+        self.answers.front().filter(|_| by_time).map(|(_, _, since)| *since + HELD)
     }
 }
 

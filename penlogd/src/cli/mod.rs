@@ -244,10 +244,6 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
         };
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
         let journal = jailed(args.journal)?;
-        if journal.is_some() && log.is_none() {
-            let text = "--journal needs a log file (-l): nobody can know what the reader of the standard output has got";
-            return Err(CollectorArgsError(vec![text.to_owned()]));
-        }
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
             Some(port) => vec![ListenTarget::Everywhere(port)],
