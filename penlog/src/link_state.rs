@@ -311,8 +311,10 @@ impl LinkState {
     }
 
     /// Handles the silence of every address. Falls back to classic datagrams, with a question from time to time. Returns
-    /// `false` for a collector of this package: lines wait, and questions go on.
-    pub(crate) fn silent(&mut self, now: Instant) -> bool {
+    /// `false` for a collector of this package, which `accepts_streams` or has replied before: lines wait, and questions
+    /// go on.
+    pub(crate) fn silent(&mut self, now: Instant, accepts_streams: bool) -> bool {
+        self.ours |= accepts_streams;
         if self.ours {
             self.begin(now);
             return false;
@@ -363,7 +365,7 @@ mod tests {
         assert_eq!(asked, [0, 250, 750, 1750]);
         let now = after(start, 3000);
         assert_eq!(link.tick(now), LinkAction::Silence);
-        assert!(link.silent(now));
+        assert!(link.silent(now, false));
         assert_eq!((link.mode(now), link.tick(now)), (SendMode::Classic, LinkAction::Nothing));
         assert_eq!(link.tick(after(start, 13_000)), LinkAction::Ask);
         assert_eq!(link.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
@@ -481,7 +483,7 @@ mod tests {
                     }
                     LinkAction::Silence => {
                         silences += 1;
-                        assert!(!link.silent(now));
+                        assert!(!link.silent(now, false));
                     }
                     LinkAction::Nothing => {}
                 }
@@ -514,5 +516,15 @@ mod tests {
         link.asked(1, start);
         link.input_ended(start);
         assert_eq!(link.tick(after(start, 1000)), LinkAction::Silence);
+    }
+
+    #[test]
+    fn a_silent_collector_that_accepts_streams_is_busy_and_not_classic() {
+        let start = Instant::now();
+        let mut link = LinkState::new(false, false, start);
+        assert!(!link.silent(start + HOLD, true));
+        let later = start + HOLD + HOLD_OURS / 2;
+        assert_eq!((link.mode(later), link.tick(later)), (SendMode::Hold, LinkAction::Ask));
+        assert!(!link.silent(later, false), "it stays one of ours");
     }
 }

@@ -3,7 +3,7 @@
 mod support;
 
 use std::io::Write as _;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -190,4 +190,21 @@ fn the_c_penlogd_attributes_our_lines_and_survives_our_questions() {
             .filter(|line| !line.ends_with(b"there\n"));
         ours.flatten().copied().collect::<Vec<u8>>() == expected
     });
+}
+
+/// As a collector that reads a long journal at its start.
+#[test]
+fn a_silent_collector_that_accepts_connections_gets_no_line_without_confirmation() {
+    let addr = free_port(Ipv4Addr::LOCALHOST);
+    let _stream = TcpListener::bind(addr).expect("it is free");
+    let socket = UdpSocket::bind(addr).expect("it is free");
+    let mut penlog = RunningShipper::to(addr, &[]);
+    let mut input = penlog.stdin();
+    input.write_all(b"a line\n").expect("penlog reads");
+    penlog.says("holding lines until it replies");
+    socket.set_nonblocking(true).expect("it can be set");
+    let mut buffer = [0; 2048];
+    while let Ok((len, _)) = socket.recv_from(&mut buffer) {
+        assert!(buffer[..len].starts_with(&MAGIC), "{}", buffer[..len].escape_ascii());
+    }
 }

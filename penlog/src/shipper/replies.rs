@@ -7,7 +7,7 @@ use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment, StreamList,
 };
 
-use super::socket::{Received, SendOutcome};
+use super::socket::{Received, SendOutcome, accepts_streams};
 use super::{Shipper, shipped_lines};
 use crate::link_state::{ReplyOutcome, SendMode};
 use crate::report::ShipperCounts;
@@ -110,11 +110,12 @@ impl Shipper {
         let Some(addr) = self.silent.take() else { return self.refused(now) };
         self.destination.choose(addr);
         self.open(now);
-        if !self.state.silent(now) {
-            let hint = match self.socket.is_stream() {
+        let is_stream = self.socket.is_stream();
+        if !self.state.silent(now, !is_stream && accepts_streams(addr)) {
+            let hint = match is_stream {
                 true => " (only a penlogd of this package has streams)",
                 false => {
-                    ", where a penlogd of this package has been (for a classic penlogd, start with --classic)"
+                    ", where a penlogd of this package is or has been (for a classic penlogd, start with --classic)"
                 }
             };
             return self.report.say("away", now, || {

@@ -1,7 +1,7 @@
 //! The socket to the collector: UDP, or a stream. No operation blocks without a time limit.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -222,6 +222,15 @@ impl StreamSocket {
             self.trouble = Some((error.kind(), error.to_string()));
         }
     }
+}
+
+/// How long to wait for a connection that only shows whether there is one.
+const TRIAL: Duration = Duration::from_millis(500);
+
+/// Whether TCP connections are accepted at `addr`: a penlogd of this package does so even while it is busy, a classic one
+/// never.
+pub(super) fn accepts_streams(addr: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&addr, TRIAL).is_ok()
 }
 
 fn pause(fd: Option<BorrowedFd<'_>>, until: PollFlags, patience: Duration) {
