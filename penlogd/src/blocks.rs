@@ -271,7 +271,8 @@ mod tests {
             if log.note(stamp, at(read)) {
                 let from = "192.0.2.1:5000".parse().unwrap();
                 let (text, read) = (logged.to_string(), at(read));
-                let line = ArrivedLine { text: text.as_bytes(), from, read, number: 0 };
+                let text = text.as_bytes();
+                let line = ArrivedLine { text, from, read, is_behind: false, number: 0 };
                 log.hold(line, stamp, 0);
             } else {
                 out.push(logged);

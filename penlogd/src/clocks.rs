@@ -17,6 +17,17 @@ const ENOUGH: u32 = 8;
 /// Microseconds by which a line is late, besides its resolution, that was logged before its shipper ran.
 const BACKLOG: i64 = 500_000;
 
+/// Microseconds after which a shipper that catches up has to have become less late, and by how many: otherwise its lines
+/// are late for another reason.
+const CATCH_UP: i64 = 2_000_000;
+const CAUGHT_UP: i64 = 1_000_000;
+
+/// Microseconds by which the first line has to be late by the shipper's clock alone: servers write blocks that late.
+const BACKLOG_LONG: i64 = 10_000_000;
+
+/// Microseconds up to which a line may be late by the shipper's clock alone. Beyond, its stamp may be of another time zone.
+const PLAUSIBLE: i64 = 14 * 60_000_000;
+
 /// Offset in microseconds below which a clock counts as right.
 const TINY: i64 = 50_000;
 
@@ -28,8 +39,10 @@ pub(crate) struct ServerClock {
     /// Start of the current period.
     since: Timestamp,
     step: i64,
-    /// Whether lines are read that may have been logged long before.
-    catches_up: bool,
+    /// Whether lines are read that may have been logged long before: since when, and how late they were then.
+    catches_up: Option<(Timestamp, i64)>,
+    /// Microseconds by which the clock of the new shipper's machine is ahead.
+    shipper: Option<i64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,40 +66,72 @@ pub struct LiveClockOffset {
 
 impl Default for ServerClock {
     fn default() -> Self {
-        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1, catches_up: false }
+        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1, catches_up: None, shipper: None }
     }
 }
 
 impl ServerClock {
-    /// Takes notice of a shipper that is new: it may go on where another one was ended.
-    pub(crate) fn catch_up(&mut self) {
-        self.catches_up = self.ahead().is_some();
+    /// Takes notice of a shipper that is new, whose clock is `ahead` by so many microseconds: it may go on where another
+    /// one was ended.
+    pub(crate) fn catch_up(&mut self, ahead: i64) {
+        self.shipper = Some(ahead);
+        self.catches_up = Some((Timestamp::MAX, i64::MAX));
     }
 
     /// Adds a line, and returns the time that dates it: that of reading, or the logged time by the collector's
-    /// clock if a new shipper reads what was logged before it ran.
+    /// clock if the shipper reads what was logged long before. A shipper is `behind` if it could not send the line at once.
     pub(crate) fn date(
         &mut self,
         logged: (Timestamp, Resolution),
         read: Timestamp,
+        is_behind: bool,
     ) -> (Timestamp, Resolution) {
         let by_reading = (read, Resolution::Microsecond);
-        if self.catches_up
-            && let Some(clock) = self.ahead()
-        {
-            let at = logged.0.offset_by(-clock.micros);
-            if read.micros_since(at) > logged.1.micros() + BACKLOG {
-                return (at, logged.1);
+        if is_behind && self.catches_up.is_none() && self.ahead().is_some() {
+            self.catches_up = Some((Timestamp::MAX, i64::MAX));
+        }
+        if self.catches_up.is_some() {
+            if let Some(at) = self.logged_here(logged.0, read) {
+                let late = read.micros_since(at);
+                if late > logged.1.micros() + BACKLOG && self.is_catching_up(read, late) {
+                    return (at, logged.1);
+                }
+                if is_behind {
+                    return by_reading;
+                }
             }
-            self.catches_up = false;
+            (self.catches_up, self.shipper) = (None, None);
         }
         self.note(logged, read);
         by_reading
     }
 
+    /// Returns the logged time by the collector's clock; `None` if nothing plausible is known of the server's clock.
+    fn logged_here(&self, logged: Timestamp, read: Timestamp) -> Option<Timestamp> {
+        if let Some(clock) = self.ahead() {
+            return Some(logged.offset_by(-clock.micros));
+        }
+        let at = logged.offset_by(-self.shipper?);
+        (read.micros_since(at).abs() <= PLAUSIBLE).then_some(at)
+    }
+
+    /// Whether lines become less late: `late` microseconds is the last one.
+    fn is_catching_up(&mut self, read: Timestamp, late: i64) -> bool {
+        let (since, before) = self.catches_up.unwrap_or((read, late));
+        if since > read {
+            self.catches_up = Some((read, late));
+            return late > BACKLOG_LONG || self.ahead().is_some();
+        }
+        if read.micros_since(since) < CATCH_UP {
+            return true;
+        }
+        self.catches_up = Some((read, late));
+        late <= before.saturating_sub(CAUGHT_UP)
+    }
+
     /// Whether lines are read that may have been logged long before.
     pub(crate) const fn catches_up(&self) -> bool {
-        self.catches_up
+        self.catches_up.is_some()
     }
 
     /// Adds a line: `logged` by the server's clock, `read` by the collector's.
@@ -168,22 +213,84 @@ mod tests {
         let mut clock = ServerClock::default();
         // Its clock is 7 s ahead.
         let stamp = |millis| cut(at(millis + 7_000), Resolution::Second);
-        clock.catch_up();
+        clock.catch_up(0);
         for second in 0..20 {
             let read = at(second * 1_000 + 5);
-            assert_eq!(clock.date(stamp(second * 1_000), read), fine(read), "none was late yet");
+            assert_eq!(
+                clock.date(stamp(second * 1_000), read, false),
+                fine(read),
+                "none was late yet"
+            );
         }
         // A slow answer is no backlog.
-        assert_eq!(clock.date(stamp(15_000), at(25_000)), fine(at(25_000)));
-        clock.catch_up();
+        assert_eq!(clock.date(stamp(15_000), at(25_000), false), fine(at(25_000)));
+        clock.catch_up(0);
         let read = at(60_000);
         for second in 30..58 {
-            let (found, resolution) = clock.date(stamp(second * 1_000), read);
+            let (found, resolution) = clock.date(stamp(second * 1_000), read, false);
             let error = found.micros_since(at(second * 1_000)).abs();
             assert!(resolution == Resolution::Second && error < 10_000, "{error}");
         }
-        assert_eq!(clock.date(stamp(59_900), read), fine(read));
-        assert_eq!(clock.date(stamp(50_000), at(60_100)), fine(at(60_100)), "a slow answer again");
+        assert_eq!(clock.date(stamp(59_900), read, false), fine(read));
+        assert_eq!(
+            clock.date(stamp(50_000), at(60_100), false),
+            fine(at(60_100)),
+            "a slow answer again"
+        );
+    }
+
+    #[test]
+    fn the_first_lines_of_a_long_backlog_are_dated_by_the_shippers_clock() {
+        let at = |millis: i64| Timestamp::from_micros(1_795_379_000 * SECOND + millis * 1_000);
+        let fine = |time| (time, Resolution::Microsecond);
+        // The shipper's machine is 3 s ahead; 300 s are sent in 10 s.
+        let stamp = |millis| cut(at(millis + 3_000), Resolution::Second);
+        let mut clock = ServerClock::default();
+        clock.catch_up(3 * SECOND);
+        for tenth in 0..3_000 {
+            let (logged, read) = (tenth * 100, 300_000 + tenth * 100 / 30);
+            let (found, _) = clock.date(stamp(logged), at(read), false);
+            let error = found.micros_since(at(logged)).abs();
+            assert!(
+                error <= SECOND || found == at(read) && read - logged < 1_600,
+                "{logged}: {error}"
+            );
+        }
+        // A log in blocks, and a server of another time zone, are no backlog.
+        for late in [9_000, 3_600_000] {
+            let mut clock = ServerClock::default();
+            clock.catch_up(3 * SECOND);
+            assert_eq!(clock.date(stamp(0), at(late), false), fine(at(late)));
+            assert!(!clock.catches_up());
+        }
+        // Nor are slow answers, if they do not become less late.
+        clock.catch_up(3 * SECOND);
+        let dated = (0..20).map(|second| second * 1_000 + 400_000);
+        let by_reading = dated
+            .filter(|&read| clock.date(stamp(read - 5_000), at(read), false) == fine(at(read)));
+        assert!(by_reading.count() >= 14);
+    }
+
+    #[test]
+    fn a_shipper_that_could_not_send_catches_up() {
+        let at = |millis: i64| Timestamp::from_micros(1_795_379_000 * SECOND + millis * 1_000);
+        let fine = |time| (time, Resolution::Microsecond);
+        let stamp = |millis| cut(at(millis), Resolution::Second);
+        let mut clock = ServerClock::default();
+        for second in 0..20 {
+            assert_eq!(
+                clock.date(stamp(second * 1_000), at(second * 1_000), false).0,
+                at(second * 1_000)
+            );
+        }
+        // What it had read is dated by its reading, and what it reads afterwards by its stamp.
+        assert_eq!(clock.date(stamp(20_000), at(20_000), true), fine(at(20_000)));
+        for second in 21..60 {
+            let (found, _) = clock.date(stamp(second * 1_000), at(60_500), false);
+            let error = found.micros_since(at(second * 1_000)).abs();
+            assert!(error < SECOND || second == 59, "{second}: {error}");
+        }
+        assert!(!clock.catches_up());
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub(crate) struct ArrivedLine<'a> {
     pub(crate) from: SocketAddr,
     /// When the line was read.
     pub(crate) read: Timestamp,
+    /// Whether it came long after: its shipper is behind.
+    pub(crate) is_behind: bool,
     /// How many lines came before.
     pub(crate) number: u64,
 }
@@ -21,20 +23,22 @@ pub(crate) struct HeldLine {
     pub(crate) text: Box<[u8]>,
     from: SocketAddr,
     pub(crate) read: Timestamp,
+    is_behind: bool,
     number: u64,
 }
 
 impl From<ArrivedLine<'_>> for HeldLine {
     fn from(line: ArrivedLine<'_>) -> Self {
-        let ArrivedLine { text, from, read, number } = line;
-        Self { text: text.into(), from, read, number }
+        let ArrivedLine { text, from, read, is_behind, number } = line;
+        Self { text: text.into(), from, read, is_behind, number }
     }
 }
 
 impl HeldLine {
     /// Returns the line as it came.
     pub(crate) fn arrived(&self) -> ArrivedLine<'_> {
-        let Self { text, from, read, number } = self;
-        ArrivedLine { text, from: *from, read: *read, number: *number }
+        let Self { text, from, read, is_behind, number } = self;
+        let (from, read, is_behind, number) = (*from, *read, *is_behind, *number);
+        ArrivedLine { text, from, read, is_behind, number }
     }
 }

@@ -83,7 +83,7 @@ impl LineSource {
         logged: (Timestamp, Resolution),
     ) -> Option<(Timestamp, Resolution)> {
         let read = line.read;
-        let time = self.clock.date(logged, read);
+        let time = self.clock.date(logged, read, line.is_behind);
         if self.clock.catches_up() || !self.blocks.note(logged, read) {
             return Some(time);
         }

@@ -97,7 +97,9 @@ fn lines_that_workers_write_in_blocks_find_their_clients() {
         }
         if millis % 1_000 == 303 {
             let read = Duration::from_millis(millis.into());
-            let stamp = SendStamp { sent: now, now: read, ..SendStamp::default() };
+            // The machine's clock, as in the stamps, is 20 s behind.
+            let sent = now.offset_by(-20 * SECOND);
+            let stamp = SendStamp { sent, now: read, ..SendStamp::default() };
             let from = "127.0.0.2:5000".parse().unwrap();
             for line in buffers[millis as usize / 1_000 % 2].drain(..) {
                 if writer.push(line.as_bytes(), Some(read)) != Push::Taken {

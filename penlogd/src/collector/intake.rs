@@ -23,6 +23,9 @@ use crate::warnings::{WarningCause, Warnings};
 /// How long lines may belong to records from before the first line of their server, in microseconds.
 const FIRST_LINES: i64 = 10_000_000;
 
+/// Microseconds from the reading of a line to its arrival, beyond which its shipper is behind.
+const BEHIND: i64 = 1_000_000;
+
 /// Protocols of requests, the commonest first.
 const PROTOCOLS: [&[u8]; 3] = [b"HTTP/1.1", b"HTTP/1.0", b"HTTP/2.0"];
 
@@ -45,6 +48,23 @@ pub(super) struct RecordSender {
     pub(super) addr: SocketAddr,
     /// `None`: its records have no numbers, so nobody knows of losses.
     pub(super) balancer: Option<BalancerId>,
+}
+
+/// How a line came.
+#[derive(Clone, Copy)]
+pub(super) struct LineArrival {
+    pub(super) from: SocketAddr,
+    /// When the line was read.
+    pub(super) read: Timestamp,
+    /// Whether it came long after: its shipper is behind.
+    pub(super) is_behind: bool,
+}
+
+impl LineArrival {
+    /// A line that was read at `read` and came `now`.
+    pub(super) fn new(from: SocketAddr, read: Timestamp, now: Timestamp) -> Self {
+        Self { from, read, is_behind: now.micros_since(read) > BEHIND }
+    }
 }
 
 /// The join and its input side.
@@ -185,8 +205,9 @@ impl Intake {
         }
     }
 
-    /// Takes an access line that was read at `read`. It waits in the engine, or before that for more lines of its source.
-    pub(super) fn line(&mut self, source: u32, line: &[u8], from: SocketAddr, read: Timestamp) {
+    /// Takes an access line. It waits in the engine, or before that for more lines of its source.
+    pub(super) fn line(&mut self, source: u32, line: &[u8], arrival: LineArrival) {
+        let LineArrival { from, read, is_behind } = arrival;
         let number = self.next_line;
         self.next_line += 1;
         let mut by_envelope = || self.sources.of_envelope(source, line, &mut self.engine);
@@ -199,7 +220,7 @@ impl Intake {
             self.warnings.warn(WarningCause::Servers, from, read, what);
         }
         let Some(place) = self.sources.get_mut(source) else { return };
-        let line = ArrivedLine { text: line, from, read, number };
+        let line = ArrivedLine { text: line, from, read, is_behind, number };
         let Some(first) = &mut place.first else { return self.known_line(source, line, None) };
         match first.take(&place.parser, line) {
             FirstLineFate::Passes => self.known_line(source, line, None),
@@ -275,10 +296,11 @@ impl Intake {
         self.sources.get(source)?.first.as_ref()?.due()
     }
 
-    /// Takes notice that a new shipper sends lines of a source: the first ones may be from before it ran.
-    pub(super) fn catch_up(&mut self, source: u32) {
+    /// Takes notice that a new shipper sends lines of a source: the first ones may be from before it ran. Its clock is
+    /// `ahead` by so many microseconds.
+    pub(super) fn catch_up(&mut self, source: u32, ahead: i64) {
         if let Some(place) = self.sources.get_mut(source) {
-            place.clock.catch_up();
+            place.clock.catch_up(ahead);
             place.watch.shippers += 1;
         }
     }
@@ -290,7 +312,7 @@ impl Intake {
         arrived: ArrivedLine<'_>,
         dated: Option<(Timestamp, Resolution)>,
     ) {
-        let ArrivedLine { text: line, from, read, number } = arrived;
+        let ArrivedLine { text: line, from, read, number, .. } = arrived;
         let Some(place) = self.sources.get_mut(source) else { return };
         let parsed = place.parser.parse(line);
         let server = place.server;

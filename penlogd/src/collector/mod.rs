@@ -24,7 +24,7 @@ use pen_records::rewrite::{LineRewriter, RewritePolicy};
 use pen_records::shipment::{DiscoveryAnswer, SenderLimits, SenderTable};
 use pen_records::time::Timestamp;
 
-use self::intake::{Intake, RecordSender};
+use self::intake::{Intake, LineArrival, RecordSender};
 pub use self::peer::Peer;
 use crate::allow::Allow;
 use crate::line_numbers::{NumberRuns, NumberSet};
@@ -189,7 +189,7 @@ impl Collector {
                 }
                 let source = self.intake.source_of_sender(sender);
                 for line in lines {
-                    self.intake.line(source, line, from, now);
+                    self.intake.line(source, line, LineArrival::new(from, now, now));
                 }
             }
             Datagram::Shipment(shipment) => self.shipment(from, &shipment, now),
@@ -422,7 +422,7 @@ impl Collector {
     fn whole_line(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) {
         let source = self.intake.source_of_sender(from.ip().to_canonical());
         for line in bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n') {
-            self.intake.line(source, line, from, now);
+            self.intake.line(source, line, LineArrival::new(from, now, now));
         }
     }
 }

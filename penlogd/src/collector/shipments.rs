@@ -7,6 +7,7 @@ use pen_records::shipment::{
 };
 use pen_records::time::Timestamp;
 
+use super::intake::LineArrival;
 use super::{Collector, Peer};
 use crate::third_party::ReaderId;
 use crate::warnings::WarningCause;
@@ -28,11 +29,12 @@ impl Collector {
         let intake = &mut self.intake;
         let source = intake.sources.of_shipment(sender, &shipment.server, &mut intake.engine);
         if !self.senders.knows(&shipment.origin) {
-            intake.catch_up(source);
+            intake.catch_up(source, shipment.sent.micros_since(now));
         }
         let forgotten = self.senders.forgotten();
-        let arrival =
-            self.senders.receive(shipment, now, |line, read| intake.line(source, line, from, read));
+        let arrival = self.senders.receive(shipment, now, |line, read| {
+            intake.line(source, line, LineArrival::new(from, read, now));
+        });
         self.has_taken = arrival.outcome == ShipmentOutcome::New;
         if self.senders.forgotten() > forgotten {
             let limit = self.settings.senders;

@@ -810,6 +810,10 @@ pub(crate) const LOSS_INTERVAL: i64 = 10_000_000;
 /// Intervals for which a loss is remembered: the line of a lost record comes when its response has ended.
 pub(crate) const LOSS_INTERVALS: usize = 8;
 
+/// What is late by more microseconds is part of a backlog, and so long after the last of it the backlog is over.
+pub(crate) const BACKLOG_LATE: i64 = 10_000_000;
+pub(crate) const BACKLOG_LASTS: i64 = 60_000_000;
+
 /// For how long a loss is remembered at most, in microseconds: all intervals, and one for their borders.
 pub(crate) const LOSS_REMEMBERED: i64 = 9 * LOSS_INTERVAL;
 

@@ -3,9 +3,8 @@
 
 use crate::time::Timestamp;
 
-/// How far back a line may be dated, in microseconds: as long as a shipper holds lines while the
-/// collector is unreachable.
-const BOUND: i64 = 60_000_000;
+/// How far back a line or a record may be dated, in microseconds: an outage of a day.
+const BOUND: i64 = 86_400_000_000;
 
 /// [`super::GATHER`] in microseconds. A line that was gathered for less is dated as if it had
 /// waited the full time, but not after its arrival. So all lines of a shipper are late by the same
@@ -16,6 +15,10 @@ const GATHER: i64 = super::GATHER.subsec_micros() as i64;
 /// For how long the fastest shipment is remembered, in microseconds, and for as long again: clocks
 /// drift, and administrators set them.
 const SPAN: i64 = 10_000_000;
+
+/// For how long after a silence the fastest shipment from before it still counts, in microseconds: what came first may
+/// have waited somewhere until then.
+const RECALL: i64 = 2_000_000;
 
 /// A later datagram that was sent so much earlier, in microseconds, was sent by a clock that was set back.
 const SET_BACK: i64 = 5_000;
@@ -64,9 +67,14 @@ impl SenderClock {
             self.last = (number, sent);
         }
         let age = now.micros_since(self.since);
-        if age >= SPAN {
-            let before = if age < 2 * SPAN { self.least[0] } else { i64::MAX };
-            (self.least, self.since) = ([i64::MAX, before], now);
+        if age >= 2 * SPAN {
+            let before = self.least[0].min(self.least[1]);
+            // A datagram waits no longer than the silence lasted: otherwise the clock was set.
+            let has_waited = passed.saturating_sub(before) <= age;
+            let before = if has_waited { before } else { i64::MAX };
+            (self.least, self.since) = ([i64::MAX, before], now.offset_by(RECALL - SPAN));
+        } else if age >= SPAN {
+            (self.least, self.since) = ([i64::MAX, self.least[0]], now);
         }
         self.least[0] = self.least[0].min(passed);
         let waited = passed.saturating_sub(self.least[0].min(self.least[1]));
@@ -140,6 +148,29 @@ mod tests {
                 let got = clock.arrived(n.into(), at(sent + wrong), now);
                 assert_eq!(got, now, "{step}: after {n} seconds");
             }
+        }
+    }
+
+    #[test]
+    fn what_waited_while_the_collector_was_stopped_is_dated_by_its_sending() {
+        let (mut clock, second) = (SenderClock::new(), 1_000_000);
+        for n in 0..30_u32 {
+            let sent = i64::from(n) * second;
+            assert_eq!(clock.arrived(n.into(), at(sent), at(sent + 300)), at(sent + 300));
+        }
+        // Stopped for 90 s: the datagrams of the first seconds have waited.
+        let start = 119 * second;
+        for n in 30..35_u32 {
+            let sent = i64::from(n) * second;
+            assert_eq!(clock.arrived(n.into(), at(sent), at(start + 300)), at(sent + 300));
+        }
+        // A clock that was set back by 5 s in a silence is followed after some seconds.
+        let step = -5 * second;
+        for n in 200..220_u32 {
+            let sent = i64::from(n) * second;
+            let got = clock.arrived(n.into(), at(sent + step), at(sent + 300));
+            let expected = if n < 202 { sent + step } else { sent };
+            assert_eq!(got, at(expected + 300), "{n}");
         }
     }
 

@@ -125,6 +125,7 @@ impl<T> Attributor<T> {
             server.flows.count_mapping(record.time, place.unwrap_or(OrderPlace::FIRST));
             server.sender_flows.count_mapping(record.time);
         }
+        self.memory.note_time(record.time);
         if self.memory.take(record) {
             self.queue.regroup(&mut self.memory, record.server.0);
         }
@@ -166,6 +167,7 @@ impl<T> Attributor<T> {
         let with_port = self.with_shared_port(logged);
         let logged = with_port.as_ref().unwrap_or(logged);
         let mut line = HeldLine::new(logged);
+        self.memory.note_time(line.time);
         self.learnt.profiles.count(line.user_agent);
         if line.host.is_some()
             && let Some(server) = self.learnt.servers.get_mut(line.server as usize)
@@ -198,8 +200,10 @@ impl<T> Attributor<T> {
         memory.now = memory.now.max(now);
         // A held line may still need a mapping that was young enough when the line came.
         let front = self.queue.front();
-        let oldest_line = front.map_or(memory.now, |front| front.line.time.min(memory.now));
-        memory.expire(oldest_line.offset_by(-memory.window));
+        let too_old = memory.too_old();
+        let too_old =
+            front.map_or(too_old, |front| too_old.min(front.line.time.offset_by(-memory.window)));
+        memory.expire(too_old);
     }
 
     /// Returns the next line that has waited long enough, decided; lines come out in the order they were taken.

@@ -37,7 +37,7 @@ impl Memory {
         self.has_third_party |= event.is_third_party;
         known.has_nameless |= event.port.is_none();
         known.has_named |= event.port.is_some();
-        let oldest = self.now.offset_by(-self.window);
+        let oldest = self.too_old();
         self.connections.tidy(oldest, self.most_mappings());
         let connection = self.connections.find_or_add(server, event, record.client, record.time);
         let load = &mut self.servers[server as usize].load;
@@ -198,7 +198,7 @@ impl Memory {
             requests: tls.requests.max(1),
             lines: 0,
         };
-        let too_old = self.now.offset_by(-self.window);
+        let too_old = self.too_old();
         let server = &mut self.servers[record.server.0 as usize];
         server.tls.get_or_insert_default().add(exchange, rested, too_old);
     }

@@ -53,6 +53,7 @@ pub(crate) struct Memory {
     max_mappings: usize,
     /// The latest time that the driver has named.
     pub(crate) now: Timestamp,
+    backlog: Backlog,
     /// By [`ServerIndex`](super::ServerIndex).
     pub(crate) servers: Vec<ServerMemory>,
     pub(crate) mappings: MappingTable,
@@ -102,6 +103,24 @@ pub(crate) struct ServerMemory {
     pub(crate) tls: Option<Box<TlsExchanges>>,
 }
 
+/// What came late: senders that were cut off send all that they have kept, the lines perhaps after their mappings.
+#[derive(Clone, Copy, Default)]
+struct Backlog {
+    /// The oldest time of a backlog, and when the backlog is over.
+    oldest: Option<(Timestamp, Timestamp)>,
+}
+
+impl Backlog {
+    fn note(&mut self, time: Timestamp, now: Timestamp) {
+        let oldest = self.oldest(now).min(time);
+        self.oldest = Some((oldest, now.offset_by(costs::BACKLOG_LASTS)));
+    }
+
+    fn oldest(&self, now: Timestamp) -> Timestamp {
+        self.oldest.filter(|&(_, over)| now < over).map_or(now, |(oldest, _)| oldest.min(now))
+    }
+}
+
 /// What became of the mappings taken.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct MappingCounts {
@@ -146,6 +165,7 @@ impl Memory {
             window: micros(settings.window),
             max_mappings: settings.max_mappings,
             now: Timestamp::MIN,
+            backlog: Backlog::default(),
             servers: Vec::new(),
             mappings: MappingTable::default(),
             exchanges: ExchangeTable::default(),
@@ -206,8 +226,20 @@ impl Memory {
         self.request_ids.take_line(line.server.0, id, self.now.max(line.time))
     }
 
+    /// Takes notice of a line or a mapping of this time.
+    pub(crate) fn note_time(&mut self, time: Timestamp) {
+        if self.now.micros_since(time) > costs::BACKLOG_LATE {
+            self.backlog.note(time, self.now);
+        }
+    }
+
+    /// Returns the time before which nothing is remembered, but for lines that are held.
+    pub(crate) fn too_old(&self) -> Timestamp {
+        self.backlog.oldest(self.now).offset_by(-self.window)
+    }
+
     fn tidy_ids(&mut self) {
-        let (oldest, most) = (self.now.offset_by(-self.window), self.most_mappings());
+        let (oldest, most) = (self.too_old(), self.most_mappings());
         self.request_ids.tidy(oldest, most);
     }
 
