@@ -135,7 +135,7 @@ impl LoopEvents for Signals {
 /// Receives, decides and writes until it is told to stop.
 pub(crate) struct CollectorLoop {
     clock: SteadyClock,
-    collector: Collector,
+    collector: Box<Collector>,
     batch: DatagramBatch,
     pub(crate) listeners: Vec<UdpListener>,
     streams: Streams,
@@ -165,7 +165,7 @@ impl CollectorLoop {
         let gate = Gate::new(keys, &mut streams)?;
         let buffer = listeners.iter().map(UdpListener::buffer).min().unwrap_or_default();
         settings.window = u32::try_from(buffer / 2).unwrap_or(u32::MAX);
-        let mut collector = Collector::new(settings);
+        let mut collector = Box::new(Collector::new(settings));
         let (output, last) = Output::open(output, &mut collector)?;
         Ok(Self {
             clock: SteadyClock::new(last),

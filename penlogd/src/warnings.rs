@@ -30,11 +30,13 @@ pub(crate) enum WarningCause {
     ThirdParty,
     /// A connection that is closed for what it sent or did not send, or cannot be accepted.
     Stream,
+    /// Lines wait for a balancer.
+    Behind,
     /// No fault: a new shipper or balancer. Anyone can claim to be one, so these messages are limited, too.
     Began,
 }
 
-const CAUSES: [(WarningCause, &str); 8] = [
+const CAUSES: [(WarningCause, &str); 9] = [
     (WarningCause::Junk, "malformed datagrams"),
     (WarningCause::Refused, "datagrams from senders outside of --from"),
     (WarningCause::Servers, "mappings and lines of servers beyond the limit"),
@@ -42,6 +44,7 @@ const CAUSES: [(WarningCause, &str); 8] = [
     (WarningCause::Line, "lines that do not parse"),
     (WarningCause::ThirdParty, "unusable lines of third-party balancers"),
     (WarningCause::Stream, "connections closed or not accepted"),
+    (WarningCause::Behind, "balancers that lines wait for"),
     (WarningCause::Began, "new shippers and balancers"),
 ];
 

@@ -75,6 +75,10 @@ pub struct CollectorArgs {
     /// How long a line waits for late mappings: milliseconds, or with a unit, as in 2s
     #[arg(long, value_name = "TIME", default_value = "250ms", value_parser = milliseconds)]
     wait: Duration,
+    /// How long a line waits for a balancer that is not heard, or whose records are missing: seconds, or with
+    /// a unit, as in 1m
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = seconds)]
+    grace: Duration,
     /// Maximum age of a mapping that explains a line: seconds, or with a unit, as in 10m
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = seconds)]
     window: Duration,
@@ -309,6 +313,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
                 allow,
                 candidates: args.candidates,
                 window: 0,
+                grace: args.grace,
             },
         })
     }

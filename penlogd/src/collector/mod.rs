@@ -1,7 +1,7 @@
 //! The collector's core: datagrams with their arrival times in, finished lines out. No socket, no clock.
 //!
 //! `admission` says what a key may send, `intake` feeds the join, `look` notices what does not fit, `shipments` reads what
-//! our shippers send, `write` appends decided lines to the log, `restart` has what a journal needs.
+//! our shippers send, `watermarks` knows how far balancers have come, `write` appends decided lines to the log, `restart` has what a journal needs.
 
 mod admission;
 mod intake;
@@ -9,9 +9,11 @@ mod look;
 mod peer;
 mod restart;
 mod shipments;
+mod watermarks;
 mod write;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use pen_records::access::carried;
 use pen_records::attribution::{Attributor, BalancerId, JoinSettings};
@@ -26,6 +28,7 @@ use pen_records::time::Timestamp;
 
 use self::intake::{Intake, LineArrival, RecordSender};
 pub use self::peer::Peer;
+use self::watermarks::Watermarks;
 use crate::allow::Allow;
 use crate::line_numbers::{NumberRuns, NumberSet};
 use crate::misfits::MisfitWatch;
@@ -66,6 +69,8 @@ pub struct CollectorSettings {
     pub balancers: usize,
     /// Bytes of shipments that may be in transit, over all shippers.
     pub window: u32,
+    /// How long a line waits for a balancer that is not heard, or whose records are missing.
+    pub grace: Duration,
 }
 
 /// Bounds of a datagram's arrival time: the socket was not read in between.
@@ -91,6 +96,7 @@ pub struct Collector {
     senders: SenderTable,
     windows: WindowShares,
     origins: Origins,
+    watermarks: Watermarks,
     third_party: ThirdPartyReaders,
     pieces: Pieces,
     queue: WaitTimes,
@@ -101,6 +107,8 @@ pub struct Collector {
     decided: Option<NumberRuns>,
     /// Lines that an earlier run has written.
     done: NumberSet,
+    /// Whether nothing was done since a replay.
+    is_resuming: bool,
 }
 
 impl Collector {
@@ -123,6 +131,7 @@ impl Collector {
             }),
             windows: WindowShares::new(settings.window, settings.senders),
             origins: Origins::new(settings.balancers),
+            watermarks: Watermarks::new(micros(settings.grace), settings.balancers),
             third_party: ThirdPartyReaders::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             queue: WaitTimes::default(),
@@ -130,6 +139,7 @@ impl Collector {
             has_taken: false,
             decided: None,
             done: NumberSet::default(),
+            is_resuming: false,
             settings,
         }
     }
@@ -158,6 +168,7 @@ impl Collector {
         self.has_taken = false;
         self.intake.is_bound = peer.is_bound;
         self.misfits.came(now);
+        self.watermarks.touch(now);
         // Before this datagram, whenever the lines before it are decided: so their numbers depend on arrivals alone.
         self.end_overdue(now);
         self.intake.received.datagrams += 1;
@@ -214,9 +225,11 @@ impl Collector {
 
     /// Appends the lines whose waiting time is over to `out`, in order of arrival, and an explanation of each to `explain`.
     pub fn decide(&mut self, now: Timestamp, out: &mut Vec<u8>, explain: Option<&mut Vec<u8>>) {
+        self.resume(now);
         self.end_overdue(now);
         self.intake.release_due(now);
         self.intake.engine.advance(now);
+        self.look_at_balancers(now);
         self.write_decided(now, out, explain);
         if !self.intake.found_balancers.is_empty() {
             self.say_balancers(now);
@@ -240,11 +253,35 @@ impl Collector {
         }
     }
 
+    /// Finds the balancers that lines wait for.
+    fn look_at_balancers(&mut self, now: Timestamp) {
+        self.watermarks.touch(now);
+        let Some(behind) = self.watermarks.look(now, micros(self.settings.engine.wait)) else {
+            return;
+        };
+        let engine = &mut self.intake.engine;
+        engine.set_behind(behind);
+        let Some(behind) = engine.waits_for() else { return };
+        let Some((from, is_silent)) = self.watermarks.take_said(behind.balancer, now) else {
+            return;
+        };
+        let why = if is_silent { "it has not been heard" } else { "records of it are missing" };
+        let grace = self.settings.grace.as_secs();
+        let what = format_args!(
+            "a balancer for whose records lines of its servers wait, for up to {grace} s (--grace): {why} for 5 s"
+        );
+        self.intake.warnings.warn(WarningCause::Behind, from, now, what);
+    }
+
     /// Returns when to call [`Self::decide`] next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        let Self { intake, pieces, misfits, .. } = self;
-        let join = [intake.engine.next_due(), intake.next_release()];
+        let Self { intake, pieces, misfits, watermarks, .. } = self;
+        let due = intake.engine.next_due().map(|due| match intake.engine.waits_for() {
+            Some(_) => due.min(watermarks.next_look()),
+            None => due,
+        });
+        let join = [due, intake.next_release()];
         join.into_iter().chain([pieces.next_due(), misfits.next_due()]).flatten().min()
     }
 
@@ -313,9 +350,10 @@ impl Collector {
         self.intake.received.packets += 1;
         let (before, forgotten) = (self.origins.seen(), self.origins.forgotten());
         let Some(dating) = self.origins.receive(packet, now) else { return };
-        self.has_taken = true;
+        self.has_taken = packet.count() > 0;
         let balancer = BalancerId(dating.balancer());
         self.intake.engine.came(balancer, now, packet.count(), dating.missing());
+        self.watermarks.came(from, packet, &dating, now);
         if self.origins.forgotten() > forgotten {
             let limit = self.settings.balancers;
             let what = format_args!(
@@ -427,8 +465,14 @@ impl Collector {
     }
 }
 
+fn micros(time: Duration) -> i64 {
+    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
+}
+
 #[cfg(test)]
 mod clock_tests;
+#[cfg(test)]
+mod grace_tests;
 #[cfg(test)]
 mod packet_tests;
 #[cfg(test)]

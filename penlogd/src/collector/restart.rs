@@ -1,9 +1,13 @@
 //! The core's side of a journal: a new run goes on from the end of the last run.
 
 use pen_records::snapshot::DamagedSnapshot;
+use pen_records::time::Timestamp;
 
 use super::Collector;
 use crate::line_numbers::{NumberRuns, NumberSet};
+
+/// Microseconds after which balancers have sent again what an earlier run had not confirmed.
+const LOST: i64 = 2_000_000;
 
 impl Collector {
     /// Prepares for datagrams of an earlier run. Lines in `done` take part in the join and are not written again. The
@@ -16,8 +20,17 @@ impl Collector {
 
     /// Ends the replay: further datagrams are new.
     pub(crate) fn end_replay(&mut self) {
+        self.is_resuming = true;
         self.intake.warnings.be_quiet(false);
         self.intake.next_line = self.intake.next_line.max(self.done.end());
+    }
+
+    /// Begins the work after a replay. What balancers sent last may have been lost with the earlier run: lines wait until it
+    /// can have come again.
+    pub(super) fn resume(&mut self, now: Timestamp) {
+        if std::mem::take(&mut self.is_resuming) {
+            self.intake.engine.hold_until(now.offset_by(LOST));
+        }
     }
 
     /// Returns whether the last datagram brought lines or records: no question, duplicate or junk.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use pen_records::attribution::BalancerId;
 use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, Shipment, ShipmentOutcome, StreamList,
 };
@@ -94,6 +95,9 @@ impl Collector {
         self.intake.received.questions += 1;
         let (nonce, datagram) = (question.nonce, DATAGRAM);
         if let Some(received) = self.origins.asked(question, now) {
+            if let Some((balancer, missing)) = self.origins.missing_of(&question.origin) {
+                self.watermarks.asked(BalancerId(balancer), missing, now);
+            }
             let received = Some(received);
             let positions = StreamList::default();
             return Some(DiscoveryAnswer { nonce, window: 0, datagram, received, positions });

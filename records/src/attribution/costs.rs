@@ -810,6 +810,10 @@ pub(crate) const LOSS_INTERVAL: i64 = 10_000_000;
 /// Intervals for which a loss is remembered: the line of a lost record comes when its response has ended.
 pub(crate) const LOSS_INTERVALS: usize = 8;
 
+/// What is late by more microseconds comes after an outage. So do its records, perhaps so much later.
+pub(crate) const OUTAGE_LATE: i64 = 1_000_000;
+pub(crate) const OUTAGE_WAIT: i64 = 2_000_000;
+
 /// What is late by more microseconds is part of a backlog, and so long after the last of it the backlog is over.
 pub(crate) const BACKLOG_LATE: i64 = 10_000_000;
 pub(crate) const BACKLOG_LASTS: i64 = 60_000_000;

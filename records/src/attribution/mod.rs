@@ -30,7 +30,7 @@ mod settings;
 mod tests;
 mod verdict;
 
-pub use self::attributor::Attributor;
+pub use self::attributor::{Attributor, BehindBalancer};
 pub use self::decide::why::{DelayStart, ExplainedCandidate, Explanation};
 pub use self::line::{
     BalancerId, FingerprintCuts, LineOrigin, LoggedLine, LoggedRequestId, ServerIndex, text_hash,

@@ -1,8 +1,12 @@
 //! The public face: takes mappings and lines, holds lines until they are due, and hands them out decided.
 
 mod arrival;
+mod due;
 
 use indexmap::IndexSet;
+
+pub use self::due::BehindBalancer;
+use self::due::Holds;
 
 use super::costs;
 use super::decide::why::{Explanation, Explanations};
@@ -38,6 +42,7 @@ pub struct Attributor<T> {
     /// Lines decided early.
     decided_early: u64,
     certainties: CertaintyCounts,
+    holds: Holds,
     /// Whether all held lines are due.
     finished: bool,
     /// `None` until an explanation is asked for.
@@ -66,6 +71,7 @@ impl<T> Attributor<T> {
             lines: 0,
             decided_early: 0,
             certainties: CertaintyCounts::default(),
+            holds: Holds::default(),
             finished: false,
             explanations: None,
         }
@@ -186,13 +192,6 @@ impl<T> Attributor<T> {
         self.queue.push(payload, line, self.held_from(line.time), state);
     }
 
-    /// Returns the time from which a line is held. A line that comes when it is overdue is one of many that come at
-    /// once, most likely: the others are worth waiting for.
-    fn held_from(&self, time: Timestamp) -> Timestamp {
-        let now = self.memory.now;
-        if time.offset_by(self.memory.wait) < now { now } else { time }
-    }
-
     /// Moves the time to `now`: lines that have waited long enough can be had from [`Self::next_decided`], and
     /// mappings that are too old are forgotten. Time does not go back.
     pub fn advance(&mut self, now: Timestamp) {
@@ -209,7 +208,7 @@ impl<T> Attributor<T> {
     /// Returns the next line that has waited long enough, decided; lines come out in the order they were taken.
     pub fn next_decided(&mut self) -> Option<DecidedLine<T>> {
         let front = self.queue.front()?;
-        if !self.is_due(front.held_from) {
+        if !self.is_due(front) {
             if self.queue.len() <= self.max_lines {
                 return None;
             }
@@ -307,16 +306,6 @@ impl<T> Attributor<T> {
         let (least, most) = costs::LOSS_PROBABILITY;
         *verdict =
             verdict.with(MatchConfidence::likely(Reason::Doubtful, right.clamp(least, most)));
-    }
-
-    fn is_due(&self, held_from: Timestamp) -> bool {
-        self.finished || held_from.offset_by(self.memory.wait) <= self.memory.now
-    }
-
-    /// Returns when the oldest held line is due, so that a driver knows how long to sleep.
-    #[must_use]
-    pub fn next_due(&self) -> Option<Timestamp> {
-        self.queue.front().map(|front| front.held_from.offset_by(self.memory.wait))
     }
 
     /// Ends the input: all held lines are due.

@@ -55,6 +55,10 @@ impl BalancerLosses {
 pub(crate) struct Recorders(Vec<BalancerId>);
 
 impl Recorders {
+    pub(crate) fn has(&self, balancer: BalancerId) -> bool {
+        self.0.contains(&balancer)
+    }
+
     pub(crate) fn add(&mut self, balancer: BalancerId) {
         if self.0.last() == Some(&balancer) || self.0.contains(&balancer) {
             return;

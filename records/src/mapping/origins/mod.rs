@@ -70,6 +70,8 @@ pub struct PacketDating {
     sent_here: Timestamp,
     now: Timestamp,
     missing: i64,
+    repairable: u64,
+    is_next: bool,
     balancer: u32,
 }
 
@@ -79,6 +81,24 @@ impl PacketDating {
     #[must_use]
     pub fn missing(&self) -> i64 {
         self.missing
+    }
+
+    /// When the packet was sent, by the collector's clock.
+    #[must_use]
+    pub fn sent_here(&self) -> Timestamp {
+        self.sent_here
+    }
+
+    /// Records of the balancer that are missing now, without those that it has dropped itself.
+    #[must_use]
+    pub fn repairable(&self) -> u64 {
+        self.repairable
+    }
+
+    /// Whether the records before the first missing one have become more.
+    #[must_use]
+    pub fn is_next(&self) -> bool {
+        self.is_next
     }
 
     /// The number of the balancer's run, counted from 1 as they were seen.
@@ -111,11 +131,26 @@ impl Origins {
     }
 
     /// Receives a packet that arrived `now`. Returns `None` if its records were, or may have been,
-    /// delivered before, or if their numbers are implausible.
+    /// delivered before, or if their numbers are implausible. A packet without records tells how far
+    /// the balancer has come.
     pub fn receive(&mut self, packet: &Packet<'_>, now: Timestamp) -> Option<PacketDating> {
         let index = self.source(packet, now);
         let source = &mut self.origins[index];
+        if packet.count() == 0 {
+            let before = source.numbers.missing();
+            if !source.numbers.announce(packet.first, now) {
+                self.counts.too_far += 1;
+                return None;
+            }
+            source.active = true;
+            source.dropped = source.dropped.max(packet.dropped);
+            let sent = source.clock.arrived(packet.first, packet.sent, now);
+            let missing = source.numbers.missing() - before;
+            let missing = i64::try_from(missing).unwrap_or(i64::MAX);
+            return Some(source.dating(packet, (sent, now), (missing, false)));
+        }
         let end = packet.first.saturating_add(packet.count().into());
+        let (_, complete) = source.numbers.first_run();
         let missing = match source.numbers.take(packet.first, end, now) {
             NumberPlace::Next(missing) => i64::try_from(missing).unwrap_or(i64::MAX),
             NumberPlace::Before(missing) => {
@@ -141,8 +176,8 @@ impl Origins {
         self.ahead = Some(source.clock.ahead());
         self.counts.packets += 1;
         self.counts.records += u64::from(packet.count());
-        let balancer = source.number;
-        Some(PacketDating { sent: packet.sent, sent_here, now, missing, balancer })
+        let is_next = source.numbers.first_run().1 > complete;
+        Some(source.dating(packet, (sent_here, now), (missing, is_next)))
     }
 
     /// Records how far a balancer has come. Returns which of its records were received before the
@@ -159,6 +194,14 @@ impl Origins {
         }
         let (from, upto) = source.numbers.first_run();
         Some(ReceivedShipments { from, upto })
+    }
+
+    /// Returns the number of a balancer's run, as [`PacketDating::balancer`], and how many records
+    /// of it are missing and may still come.
+    #[must_use]
+    pub fn missing_of(&self, origin: &SenderOrigin) -> Option<(u32, u64)> {
+        let source = self.origins.get(origin)?;
+        Some((source.number, source.repairable()))
     }
 
     /// Sums up the counters. Iterates over all balancers.
@@ -212,6 +255,23 @@ impl Origins {
             self.counts.add(&source);
             self.counts.forgotten += 1;
         }
+    }
+}
+
+impl OriginState {
+    /// Records that are missing and were not dropped by the balancer.
+    fn repairable(&self) -> u64 {
+        self.numbers.missing().saturating_sub(self.dropped)
+    }
+
+    fn dating(
+        &self,
+        packet: &Packet<'_>,
+        (sent_here, now): (Timestamp, Timestamp),
+        (missing, is_next): (i64, bool),
+    ) -> PacketDating {
+        let (sent, repairable, balancer) = (packet.sent, self.repairable(), self.number);
+        PacketDating { sent, sent_here, now, missing, repairable, is_next, balancer }
     }
 }
 

@@ -1,0 +1,188 @@
+//! How far the records of each balancer have come. A line waits for the records of its time: some may have been lost on
+//! the way, and are repaired, or a balancer cannot be heard at all.
+//!
+//! A balancer of this package numbers its records, asks which have come, and sends an empty packet while it has none. So
+//! its last packet tells that all earlier records have come, or how many are missing.
+
+use std::net::SocketAddr;
+
+use indexmap::IndexMap;
+use pen_records::attribution::{BalancerId, BehindBalancer};
+use pen_records::mapping::origins::PacketDating;
+use pen_records::mapping::packet::Packet;
+use pen_records::time::Timestamp;
+
+/// Microseconds between two looks at all balancers.
+const LOOK: i64 = 50_000;
+/// Microseconds for which a balancer gathers records at most: a packet may have older ones than the packet before.
+const GATHERED: i64 = 20_000;
+/// Microseconds without any call after which the collector counts as stopped: nobody could be heard.
+const STOPPED: i64 = 2_000_000;
+/// Microseconds for which a balancer is behind before it is said.
+const SAID: i64 = 5_000_000;
+
+/// The records of all balancers.
+#[derive(Debug)]
+pub(super) struct Watermarks {
+    /// Microseconds to wait for a balancer: without any news, or with missing records.
+    grace: i64,
+    most: usize,
+    balancers: IndexMap<BalancerId, BalancerProgress>,
+    /// The last call, and the first after the collector was stopped.
+    called: Timestamp,
+    awake: Timestamp,
+    looked: Timestamp,
+}
+
+/// The records of a balancer.
+#[derive(Clone, Copy, Debug)]
+struct BalancerProgress {
+    addr: SocketAddr,
+    /// All records before have come.
+    complete: Timestamp,
+    /// When the last packet was sent.
+    sent: Timestamp,
+    /// When the last packet came.
+    heard: Timestamp,
+    /// Whether it sends something while it has no records.
+    is_beating: bool,
+    /// Whether it asks what has come, and so repairs losses.
+    is_asking: bool,
+    /// Records that are missing, and may come.
+    missing: u64,
+    missing_since: Option<Timestamp>,
+    /// Missing records that were waited for in vain.
+    given_up: u64,
+    is_said: bool,
+}
+
+impl Watermarks {
+    /// Waits `grace` microseconds for each balancer, and remembers at most `most` of them.
+    pub(super) fn new(grace: i64, most: usize) -> Self {
+        let (called, awake, looked) = (Timestamp::MIN, Timestamp::MIN, Timestamp::MIN);
+        Self { grace, most, balancers: IndexMap::new(), called, awake, looked }
+    }
+
+    /// Takes notice of the time.
+    pub(super) fn touch(&mut self, now: Timestamp) {
+        if now.micros_since(self.called) > STOPPED {
+            self.awake = now;
+        }
+        self.called = self.called.max(now);
+    }
+
+    /// Takes notice of a new packet.
+    pub(super) fn came(
+        &mut self,
+        from: SocketAddr,
+        packet: &Packet<'_>,
+        dating: &PacketDating,
+        now: Timestamp,
+    ) {
+        let id = BalancerId(dating.balancer());
+        if self.balancers.len() >= self.most && !self.balancers.contains_key(&id) {
+            self.balancers.shift_remove_index(0);
+        }
+        let sent = dating.sent_here().offset_by(-GATHERED);
+        let balancer = self.balancers.entry(id).or_insert(BalancerProgress {
+            addr: from,
+            complete: Timestamp::MIN,
+            sent,
+            heard: now,
+            is_beating: false,
+            is_asking: false,
+            missing: 0,
+            missing_since: None,
+            given_up: 0,
+            is_said: false,
+        });
+        balancer.addr = from;
+        balancer.sent = balancer.sent.max(sent);
+        balancer.heard = balancer.heard.max(now);
+        balancer.is_beating |= packet.count() == 0;
+        balancer.take_missing(dating.repairable(), now);
+        if balancer.missing_since.is_some() && dating.is_next() {
+            let newest = packet.mappings().map(|mapping| dating.of(&mapping)).max();
+            let newest = newest.map(|newest| newest.offset_by(-GATHERED));
+            balancer.complete = balancer.complete.max(newest.unwrap_or(Timestamp::MIN));
+        }
+    }
+
+    /// Takes notice that a balancer asks which of its records have come, of which so many are missing.
+    pub(super) fn asked(&mut self, balancer: BalancerId, missing: u64, now: Timestamp) {
+        if let Some(balancer) = self.balancers.get_mut(&balancer) {
+            balancer.is_asking = true;
+            balancer.heard = balancer.heard.max(now);
+            balancer.take_missing(missing, now);
+        }
+    }
+
+    /// Returns the balancers that lines may have to wait for, if it is time to look. Records that are missing are waited
+    /// for `wait` microseconds longer.
+    pub(super) fn look(&mut self, now: Timestamp, wait: i64) -> Option<Vec<BehindBalancer>> {
+        if self.balancers.is_empty() || now.micros_since(self.looked) < LOOK {
+            return None;
+        }
+        self.looked = now;
+        let (awake, grace) = (self.awake, self.grace);
+        let behind = self.balancers.iter_mut().filter_map(|(&balancer, progress)| {
+            let (complete, until) = progress.behind((awake, grace, wait), now)?;
+            Some(BehindBalancer { balancer, complete, until })
+        });
+        Some(behind.collect())
+    }
+
+    /// Returns when to look again.
+    pub(super) fn next_look(&self) -> Timestamp {
+        self.looked.offset_by(LOOK)
+    }
+
+    /// Returns the address of a balancer that lines wait for, and whether nothing is heard of it, if that is to be said.
+    pub(super) fn take_said(
+        &mut self,
+        balancer: BalancerId,
+        now: Timestamp,
+    ) -> Option<(SocketAddr, bool)> {
+        let balancer = self.balancers.get_mut(&balancer)?;
+        let since = balancer.missing_since.unwrap_or(balancer.heard).max(self.awake);
+        let is_due = !balancer.is_said && now.micros_since(since) > SAID;
+        balancer.is_said |= is_due;
+        is_due.then_some((balancer.addr, balancer.missing_since.is_none()))
+    }
+}
+
+impl BalancerProgress {
+    fn take_missing(&mut self, missing: u64, now: Timestamp) {
+        self.missing = missing;
+        self.given_up = self.given_up.min(missing);
+        if missing > self.given_up {
+            self.missing_since.get_or_insert(now);
+        } else {
+            self.missing_since = None;
+            self.complete = self.complete.max(self.sent);
+        }
+    }
+
+    /// Returns up to when its records are complete, and until when lines wait for more.
+    fn behind(
+        &mut self,
+        (awake, grace, wait): (Timestamp, i64, i64),
+        now: Timestamp,
+    ) -> Option<(Timestamp, Timestamp)> {
+        if let Some(since) = self.missing_since.filter(|_| self.is_asking) {
+            let until = since.max(awake).offset_by(grace);
+            if now < until {
+                return Some((self.complete.offset_by(-wait), until));
+            }
+            self.given_up = self.missing;
+            (self.missing_since, self.complete) = (None, self.complete.max(self.sent));
+        }
+        let until = self.heard.max(awake).offset_by(grace);
+        if now.micros_since(self.heard) < SAID {
+            self.is_said = false;
+        }
+        // One that has ended is not heard again.
+        self.is_beating &= now < until;
+        self.is_beating.then_some((self.complete, until))
+    }
+}
