@@ -139,6 +139,11 @@ impl ReceivedNumbers {
         (self.base, self.gaps.first_key_value().map_or(self.end, |(&from, _)| from))
     }
 
+    /// The first number received, and the number after the last.
+    pub(crate) const fn whole_run(&self) -> (u64, u64) {
+        (self.base, self.end)
+    }
+
     /// How many numbers are missing.
     pub(crate) fn missing(&self) -> u64 {
         let behind = self.announced.saturating_sub(self.end);

@@ -137,7 +137,6 @@ impl Origins {
         let index = self.source(packet, now);
         let source = &mut self.origins[index];
         if packet.count() == 0 {
-            let before = source.numbers.missing();
             if !source.numbers.announce(packet.first, now) {
                 self.counts.too_far += 1;
                 return None;
@@ -145,9 +144,7 @@ impl Origins {
             source.active = true;
             source.dropped = source.dropped.max(packet.dropped);
             let sent = source.clock.arrived(packet.first, packet.sent, now);
-            let missing = source.numbers.missing() - before;
-            let missing = i64::try_from(missing).unwrap_or(i64::MAX);
-            return Some(source.dating(packet, (sent, now), (missing, false)));
+            return Some(source.dating(packet, (sent, now), (0, false)));
         }
         let end = packet.first.saturating_add(packet.count().into());
         let (_, complete) = source.numbers.first_run();
@@ -192,7 +189,11 @@ impl Origins {
         if !source.numbers.announce(question.shipments, now) {
             self.counts.too_far += 1;
         }
-        let (from, upto) = source.numbers.first_run();
+        let (from, upto) = match source.repairable() {
+            // What the balancer has dropped never comes.
+            0 => source.numbers.whole_run(),
+            _ => source.numbers.first_run(),
+        };
         Some(ReceivedShipments { from, upto })
     }
 
@@ -296,6 +297,7 @@ mod tests {
     use super::super::packet::{write_packet, write_record};
     use super::*;
     use crate::addr::{ClientAddr, ServerAddr};
+    use crate::shipment::StreamList;
     use crate::time::Resolution;
 
     pub(super) const ORIGIN: SenderOrigin =
@@ -371,6 +373,43 @@ mod tests {
         receive(&mut origins, &packet(ORIGIN, 25, 5, 15));
         let counts = origins.counts();
         assert_eq!((counts.lost, counts.dropped), (20, 15));
+    }
+
+    #[test]
+    fn a_packet_without_records_tells_what_is_missing_and_is_no_duplicate() {
+        let mut origins = Origins::new(256);
+        for (first, count, lost) in
+            [(0, 5, 0), (5, 0, 0), (5, 0, 0), (4, 0, 0), (9, 0, 4), (9, 0, 4), (5, 4, 0)]
+        {
+            let packet = packet(ORIGIN, first, count, 0);
+            let packet = Packet::parse(&packet).expect("we wrote it");
+            let dating = origins.receive(&packet, Timestamp::from_micros(5_000));
+            assert_eq!(dating.map(|it| it.repairable()), Some(lost), "{first}");
+            assert_eq!(origins.counts().lost, lost, "{first}");
+        }
+        let counts = origins.counts();
+        assert_eq!((counts.lost, counts.duplicates, counts.records), (0, 0, 9));
+    }
+
+    #[test]
+    fn what_a_balancer_has_dropped_is_not_asked_for_again() {
+        let mut origins = Origins::new(256);
+        let question = DiscoveryQuestion {
+            nonce: 1,
+            origin: ORIGIN,
+            shipments: 30,
+            lines: 0,
+            streams: StreamList::default(),
+        };
+        let mut upto = |first, count, dropped| {
+            let packet = packet(ORIGIN, first, count, dropped);
+            let packet = Packet::parse(&packet).expect("we wrote it");
+            origins.receive(&packet, Timestamp::from_micros(8));
+            origins.asked(&question, Timestamp::from_micros(9)).expect("it is known").upto
+        };
+        assert_eq!(upto(0, 5, 0), 5);
+        assert_eq!(upto(25, 5, 15), 5, "5 may still come");
+        assert_eq!(upto(5, 5, 15), 30);
     }
 
     #[test]
