@@ -271,8 +271,14 @@ mod tests {
             if log.note(stamp, at(read)) {
                 let from = "192.0.2.1:5000".parse().unwrap();
                 let (text, read) = (logged.to_string(), at(read));
-                let text = text.as_bytes();
-                let line = ArrivedLine { text, from, read, is_behind: false, number: 0 };
+                let line = ArrivedLine {
+                    text: text.as_bytes(),
+                    from,
+                    read,
+                    is_behind: false,
+                    number: 0,
+                    is_unauthenticated: false,
+                };
                 log.hold(line, stamp, 0);
             } else {
                 out.push(logged);

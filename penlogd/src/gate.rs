@@ -12,7 +12,8 @@ use tracing::{info, warn};
 
 use crate::authorized::AuthorizedKeys;
 use crate::cli::CollectorKeys;
-use crate::collector::{Collector, Peer};
+use crate::collector::Collector;
+use crate::peer::Peer;
 use crate::streams::{StreamSender, Streams};
 
 /// Decides about datagrams before the collector does.
@@ -55,19 +56,22 @@ impl Gate {
         }
     }
 
-    /// Returns whether a sender of a UDP datagram may send without a key. Otherwise the datagram is counted.
-    pub(crate) fn admits_datagram(
+    /// Returns the sender of a UDP datagram as known to the collector, if it may send without a key. Otherwise the datagram
+    /// is counted.
+    pub(crate) fn admit_datagram(
         &mut self,
         collector: &mut Collector,
         from: SocketAddr,
         datagram: &[u8],
         now: Timestamp,
-    ) -> bool {
-        let admits = self.admits_without_key(from.ip());
-        if !admits {
+    ) -> Option<Peer> {
+        let admission = self.without_key(from.ip());
+        if admission == KeylessAdmission::Refused {
             collector.refuse_datagram(from, datagram, now, NO_KEY);
+            return None;
         }
-        admits
+        let is_unauthenticated = admission == KeylessAdmission::Unauthenticated;
+        Some(Peer { is_unauthenticated, ..from.into() })
     }
 
     /// Returns the sender as known to the collector, for an allowed datagram. Otherwise the datagram is counted.
@@ -79,13 +83,14 @@ impl Gate {
         now: Timestamp,
     ) -> Option<Peer> {
         let StreamSender { addr, key, .. } = from;
-        let peer = Peer { addr, is_stream: true, is_bound: false };
         let (Some(keys), Some(key)) = (&self.keys, key) else {
-            return self.admits_datagram(collector, addr, datagram, now).then_some(peer);
+            let peer = self.admit_datagram(collector, addr, datagram, now)?;
+            return Some(Peer { is_stream: true, ..peer });
         };
         let rights = keys.authorized.rights(&key)?;
         let is_bound = !rights.may_send_all_lines();
-        collector.admits(addr, rights, datagram, now).then_some(Peer { is_bound, ..peer })
+        let peer = Peer { addr, is_stream: true, is_bound, is_unauthenticated: false };
+        collector.admits(addr, rights, datagram, now).then_some(peer)
     }
 
     /// Returns the number of datagrams taken without a key by `--allow-unauthenticated`.
@@ -93,16 +98,28 @@ impl Gate {
         self.unauthenticated
     }
 
-    fn admits_without_key(&mut self, from: IpAddr) -> bool {
-        let Some(keys) = &self.keys else { return true };
+    fn without_key(&mut self, from: IpAddr) -> KeylessAdmission {
+        let Some(keys) = &self.keys else { return KeylessAdmission::Trusted };
         let from = from.to_canonical();
         if from.is_loopback() {
-            return true;
+            return KeylessAdmission::Trusted;
         }
-        let is_allowed = keys.unauthenticated.iter().any(|net| network::contains(net, from));
-        self.unauthenticated += u64::from(is_allowed);
-        is_allowed
+        if !keys.unauthenticated.iter().any(|net| network::contains(net, from)) {
+            return KeylessAdmission::Refused;
+        }
+        self.unauthenticated += 1;
+        KeylessAdmission::Unauthenticated
     }
+}
+
+/// What a sender without a key may do.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum KeylessAdmission {
+    /// Send: it needs no key, being on this machine, or as nobody has one.
+    Trusted,
+    /// Send, but be marked.
+    Unauthenticated,
+    Refused,
 }
 
 /// The message about a sender without a key.
@@ -114,4 +131,91 @@ fn set_keys(keys: &CollectorKeys, streams: &mut Streams) -> Result<(), rustls::E
     let tls = tls::collector(&keys.own, authorized.clone())?;
     streams.set_keys(tls, |key| authorized.rights(key).is_some());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::collector::CollectorSettings;
+
+    const START: Timestamp = Timestamp::from_micros(1_795_379_000_000_000);
+
+    /// Keys, and a network without.
+    fn gate() -> Gate {
+        let folder = pen_testing::TempFolder::new();
+        pen_stream::keys::keygen(&folder.join("key")).unwrap();
+        let keys = CollectorKeys {
+            own: pen_stream::keys::PrivateKey::read(&folder.join("key")).unwrap(),
+            authorized: Arc::default(),
+            unauthenticated: vec![network::parse("192.0.2.0/24").unwrap()],
+        };
+        Gate { keys: Some(keys), unauthenticated: 0 }
+    }
+
+    /// Returns the explanations, and the lines that are likely for want of a key.
+    fn explain(mapping_from: &str, line_from: &str) -> (String, u64) {
+        let (mut gate, mut collector) = (gate(), collector());
+        let line = "10.0.0.9 - - [22/Nov/2026:20:23:20 +0000] \"GET /a HTTP/1.1\" 200 5\n";
+        for (from, datagram) in
+            [(mapping_from, "+ 203.0.113.1 127.0.0.2 GET /a HTTP/1.1\r\n"), (line_from, line)]
+        {
+            let from = from.parse().unwrap();
+            let datagram = datagram.replace("127.0.0.2", line_from.split_once(':').unwrap().0);
+            let datagram = datagram.as_bytes();
+            if let Some(peer) = gate.admit_datagram(&mut collector, from, datagram, START) {
+                collector.receive_from(peer, datagram, START.into());
+            }
+        }
+        let (mut out, mut explain) = (Vec::new(), Vec::new());
+        collector.finish(START, &mut out, Some(&mut explain));
+        (String::from_utf8(explain).unwrap(), collector.report().join.unauthenticated)
+    }
+
+    fn collector() -> Collector {
+        let bytes = 1 << 20;
+        Collector::new(CollectorSettings {
+            held_bytes: bytes,
+            unfinished_bytes: bytes,
+            servers: 10,
+            senders: 10,
+            balancers: 10,
+            ..CollectorSettings::default()
+        })
+    }
+
+    #[test]
+    fn what_is_let_in_without_a_key_is_likely_at_most() {
+        let (here, there, stranger) = ("127.0.0.2:5000", "192.0.2.9:5000", "198.51.100.1:5000");
+        for (mapping_from, line_from, expected, marked) in [
+            (here, here, "certain\tonly\t1.000\t", 0),
+            (there, here, "likely\tunauthenticated\t0.999\t", 1),
+            (here, there, "likely\tunauthenticated\t0.999\t", 1),
+            (stranger, here, "unmatched\tno-mapping\t", 0),
+            (here, stranger, "", 0),
+        ] {
+            let (explained, count) = explain(mapping_from, line_from);
+            let whose = format!("{mapping_from} {line_from}: {explained}");
+            assert!(explained.starts_with(expected), "{whose}");
+            assert_eq!((explained.is_empty(), count), (expected.is_empty(), marked), "{whose}");
+        }
+    }
+
+    #[test]
+    fn the_unfinished_line_of_a_sender_without_a_key_stays_one_whoever_sends_next() {
+        let (mut gate, mut collector) = (gate(), collector());
+        let piece = format!("10.0.0.9 - - [22/Nov/2026:20:23:20 +0000] \"GET /{}", "a".repeat(975));
+        let mapping = format!("+ 203.0.113.1 192.0.2.9 GET /{}\r\n", "a".repeat(975));
+        let mut send = |at: Timestamp, from: &str, datagram: &[u8]| {
+            let peer = gate.admit_datagram(&mut collector, from.parse().unwrap(), datagram, at);
+            collector.receive_from(peer.unwrap(), datagram, at.into());
+        };
+        send(START, "127.0.0.1:1", mapping.as_bytes());
+        send(START, "192.0.2.9:5000", &piece.as_bytes()[..1_023]);
+        send(START.offset_by(2_000_000), "127.0.0.1:1", b"");
+        let (mut out, mut explain) = (Vec::new(), Vec::new());
+        collector.finish(START.offset_by(4_000_000), &mut out, Some(&mut explain));
+        let explain = String::from_utf8(explain).unwrap();
+        assert!(!explain.contains("certain"), "{explain}");
+        assert_eq!(explain.lines().count(), 1);
+    }
 }

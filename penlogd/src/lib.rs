@@ -27,6 +27,7 @@ mod listeners;
 pub mod lookup;
 mod misfits;
 pub mod output;
+mod peer;
 mod pieces;
 pub mod report;
 pub mod run;

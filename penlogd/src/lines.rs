@@ -15,6 +15,8 @@ pub(crate) struct ArrivedLine<'a> {
     pub(crate) is_behind: bool,
     /// How many lines came before.
     pub(crate) number: u64,
+    /// Whether its sender needed no key, where others have one.
+    pub(crate) is_unauthenticated: bool,
 }
 
 /// A line held before the join.
@@ -25,20 +27,20 @@ pub(crate) struct HeldLine {
     pub(crate) read: Timestamp,
     is_behind: bool,
     number: u64,
+    is_unauthenticated: bool,
 }
 
 impl From<ArrivedLine<'_>> for HeldLine {
     fn from(line: ArrivedLine<'_>) -> Self {
-        let ArrivedLine { text, from, read, is_behind, number } = line;
-        Self { text: text.into(), from, read, is_behind, number }
+        let ArrivedLine { text, from, read, is_behind, number, is_unauthenticated } = line;
+        Self { text: text.into(), from, read, is_behind, number, is_unauthenticated }
     }
 }
 
 impl HeldLine {
     /// Returns the line as it came.
     pub(crate) fn arrived(&self) -> ArrivedLine<'_> {
-        let Self { text, from, read, is_behind, number } = self;
-        let (from, read, is_behind, number) = (*from, *read, *is_behind, *number);
-        ArrivedLine { text, from, read, is_behind, number }
+        let &Self { ref text, from, read, is_behind, number, is_unauthenticated } = self;
+        ArrivedLine { text, from, read, is_behind, number, is_unauthenticated }
     }
 }

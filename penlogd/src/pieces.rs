@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use pen_records::time::Timestamp;
 
+use crate::peer::Peer;
+
 /// Size in bytes of a piece that does not end its line.
 const PIECE: usize = 1023;
 /// Length limit of a reassembled line in bytes.
@@ -30,6 +32,7 @@ pub(crate) struct Pieces {
 
 #[derive(Debug)]
 struct UnfinishedLine {
+    peer: Peer,
     bytes: Vec<u8>,
     since: Timestamp,
 }
@@ -50,7 +53,7 @@ impl Pieces {
     }
 
     /// Starts a line if the datagram is a first piece. Returns whether it is.
-    pub(crate) fn begin(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> bool {
+    pub(crate) fn begin(&mut self, peer: Peer, datagram: &[u8], now: Timestamp) -> bool {
         // A syslog sender frames its lines and ends none of them.
         let first = datagram.len() == PIECE
             && !matches!(datagram.first(), Some(b'<'))
@@ -59,7 +62,8 @@ impl Pieces {
             && self.bytes < self.most;
         if first {
             self.bytes += datagram.len();
-            self.lines.insert(from, UnfinishedLine { bytes: datagram.to_vec(), since: now });
+            let line = UnfinishedLine { peer, bytes: datagram.to_vec(), since: now };
+            self.lines.insert(peer.addr, line);
         }
         first
     }
@@ -81,15 +85,15 @@ impl Pieces {
     }
 
     /// Gives back the lines whose end did not come.
-    pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<(SocketAddr, Vec<u8>)> {
+    pub(crate) fn overdue(&mut self, now: Timestamp) -> Vec<(Peer, Vec<u8>)> {
         if self.lines.is_empty() {
             return Vec::new();
         }
         let overdue = self.lines.extract_if(|_, line| line.since + WAIT <= now);
         overdue
-            .map(|(from, line)| {
+            .map(|(_, line)| {
                 self.bytes -= line.bytes.len();
-                (from, line.bytes)
+                (line.peer, line.bytes)
             })
             .collect()
     }

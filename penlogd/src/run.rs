@@ -310,9 +310,9 @@ impl CollectorLoop {
         let Self { collector, batch, output, gate, .. } = self;
         let since = Instant::now();
         let result = batch.receive(&mut self.listeners[index], |from, datagram| {
-            if gate.admits_datagram(collector, from, datagram, now) {
+            if let Some(peer) = gate.admit_datagram(collector, from, datagram, now) {
                 let path = AnswerPath::Datagram(index);
-                output.receive(collector, (from.into(), path), datagram, (arrived, since));
+                output.receive(collector, (peer, path), datagram, (arrived, since));
             }
         });
         match result {

@@ -14,6 +14,7 @@ use crate::blocks::BlockLine;
 use crate::first_lines::FirstLineFate;
 use crate::fit::FitWindow;
 use crate::lines::ArrivedLine;
+use crate::peer::Peer;
 use crate::report::ReceivedCounts;
 use crate::sources::LineSources;
 use crate::third_party::UnusableLine;
@@ -84,6 +85,8 @@ pub(super) struct Intake {
     pub(super) keyless: u64,
     /// Whether lines belong to their source whatever their envelope says.
     pub(super) is_bound: bool,
+    /// Whether what comes is from a sender that needs no key, where others have one.
+    pub(super) is_unauthenticated: bool,
     balancers: BalancerHashes,
     /// Sources whose first lines are held.
     holding: Vec<u32>,
@@ -111,11 +114,17 @@ impl Intake {
             next_line: 0,
             keyless: 0,
             is_bound: false,
+            is_unauthenticated: false,
             balancers: BalancerHashes::default(),
             holding: Vec::new(),
             blocked: Vec::new(),
             blocked_bytes,
         }
+    }
+
+    /// Takes notice of the sender of what comes next.
+    pub(super) const fn comes_from(&mut self, peer: &Peer) {
+        (self.is_bound, self.is_unauthenticated) = (peer.is_bound, peer.is_unauthenticated);
     }
 
     /// Returns the number of the source of lines that `sender` sends without naming a server.
@@ -177,6 +186,8 @@ impl Intake {
                 } else {
                     record
                 };
+                let is_unauthenticated = self.is_unauthenticated;
+                let record = MappingEvent { is_unauthenticated, ..record };
                 self.fit.mapping(&record);
                 if let Some(balancer) = from.balancer {
                     self.engine.recorded_by(server.index, balancer);
@@ -220,7 +231,8 @@ impl Intake {
             self.warnings.warn(WarningCause::Servers, from, read, what);
         }
         let Some(place) = self.sources.get_mut(source) else { return };
-        let line = ArrivedLine { text: line, from, read, is_behind, number };
+        let is_unauthenticated = self.is_unauthenticated;
+        let line = ArrivedLine { text: line, from, read, is_behind, number, is_unauthenticated };
         let Some(first) = &mut place.first else { return self.known_line(source, line, None) };
         match first.take(&place.parser, line) {
             FirstLineFate::Passes => self.known_line(source, line, None),
@@ -312,7 +324,7 @@ impl Intake {
         arrived: ArrivedLine<'_>,
         dated: Option<(Timestamp, Resolution)>,
     ) {
-        let ArrivedLine { text: line, from, read, number, .. } = arrived;
+        let ArrivedLine { text: line, from, read, number, is_unauthenticated, .. } = arrived;
         let Some(place) = self.sources.get_mut(source) else { return };
         let parsed = place.parser.parse(line);
         let server = place.server;
@@ -344,6 +356,7 @@ impl Intake {
                 let evidence = LoggedLine {
                     server_port: place.key.port,
                     origin: LineOrigin(source),
+                    is_unauthenticated,
                     ..evidence
                 };
                 let text = line.get(parsed.envelope as usize..).unwrap_or_default();

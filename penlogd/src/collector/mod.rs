@@ -6,7 +6,6 @@
 mod admission;
 mod intake;
 mod look;
-mod peer;
 mod restart;
 mod shipments;
 mod watermarks;
@@ -27,7 +26,6 @@ use pen_records::shipment::{DiscoveryAnswer, SenderLimits, SenderTable};
 use pen_records::time::Timestamp;
 
 use self::intake::{Intake, LineArrival, RecordSender};
-pub use self::peer::Peer;
 use self::watermarks::Watermarks;
 use crate::allow::Allow;
 use crate::line_numbers::{NumberRuns, NumberSet};
@@ -39,6 +37,7 @@ use crate::third_party::{ReaderId, ThirdPartyReaders, UnusableLine};
 use crate::warnings::WarningCause;
 use crate::window_share::WindowShares;
 
+pub use crate::peer::Peer;
 pub use crate::sources::{BalancerSender, LineSender, SenderSettings};
 pub use pen_records::server_alias::ServerKey;
 
@@ -166,14 +165,14 @@ impl Collector {
     ) -> Option<DiscoveryAnswer> {
         let (from, now) = (peer.addr, arrived.by);
         self.has_taken = false;
-        self.intake.is_bound = peer.is_bound;
         self.misfits.came(now);
         self.watermarks.touch(now);
         // Before this datagram, whenever the lines before it are decided: so their numbers depend on arrivals alone.
         self.end_overdue(now);
+        self.intake.comes_from(&peer);
         self.intake.received.datagrams += 1;
         self.intake.received.bytes += datagram.len() as u64;
-        if !self.pieces.is_empty() && self.add_piece(from, datagram, now) {
+        if !self.pieces.is_empty() && self.add_piece(peer, datagram, now) {
             return None;
         }
         match Datagram::parse(datagram) {
@@ -195,7 +194,7 @@ impl Collector {
                 let sender = self.line_sender(from, now)?;
                 self.has_taken = true;
                 self.intake.received.line_datagrams += 1;
-                if self.pieces.begin(from, datagram, now) {
+                if self.pieces.begin(peer, datagram, now) {
                     return None;
                 }
                 let source = self.intake.source_of_sender(sender);
@@ -437,27 +436,29 @@ impl Collector {
     }
 
     /// Returns whether the datagram continues an unfinished line.
-    fn add_piece(&mut self, from: SocketAddr, datagram: &[u8], now: Timestamp) -> bool {
-        let added = self.pieces.add(from, datagram);
+    fn add_piece(&mut self, peer: Peer, datagram: &[u8], now: Timestamp) -> bool {
+        let added = self.pieces.add(peer.addr, datagram);
         if added == Added::NoPiece {
             return false;
         }
         self.has_taken = true;
         self.intake.received.line_datagrams += 1;
         if let Added::Whole(bytes) = added {
-            self.whole_line(from, &bytes, now);
+            self.whole_line(peer, &bytes, now);
         }
         true
     }
 
     /// Takes lines whose end did not come.
     fn end_overdue(&mut self, now: Timestamp) {
-        for (from, bytes) in self.pieces.overdue(now) {
-            self.whole_line(from, &bytes, now);
+        for (peer, bytes) in self.pieces.overdue(now) {
+            self.whole_line(peer, &bytes, now);
         }
     }
 
-    fn whole_line(&mut self, from: SocketAddr, bytes: &[u8], now: Timestamp) {
+    fn whole_line(&mut self, peer: Peer, bytes: &[u8], now: Timestamp) {
+        let from = peer.addr;
+        self.intake.comes_from(&peer);
         let source = self.intake.source_of_sender(from.ip().to_canonical());
         for line in bytes.strip_suffix(b"\n").unwrap_or(bytes).split(|&byte| byte == b'\n') {
             self.intake.line(source, line, LineArrival::new(from, now, now));

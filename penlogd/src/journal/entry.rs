@@ -28,6 +28,7 @@ const DATAGRAM_HEAD: usize = 44;
 /// Flags of a datagram: see [`Peer`].
 const BY_STREAM: u8 = 1;
 const BOUND: u8 = 2;
+const UNAUTHENTICATED: u8 = 4;
 
 /// An entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,7 +69,7 @@ pub(crate) struct Checkpoint {
 impl JournaledDatagram<'_> {
     /// Returns the head of the datagram's entry.
     pub(super) fn head(&self) -> [u8; DATAGRAM_HEAD] {
-        let Peer { addr, is_stream, is_bound } = self.peer;
+        let Peer { addr, is_stream, is_bound, is_unauthenticated } = self.peer;
         let ip = match addr {
             SocketAddr::V4(v4) => v4.ip().to_ipv6_mapped(),
             SocketAddr::V6(v6) => *v6.ip(),
@@ -79,7 +80,9 @@ impl JournaledDatagram<'_> {
         head[17..25].copy_from_slice(&self.arrived.by.as_micros().to_le_bytes());
         head[25..41].copy_from_slice(&ip.octets());
         head[41..43].copy_from_slice(&addr.port().to_le_bytes());
-        head[43] = if is_stream { BY_STREAM } else { 0 } | if is_bound { BOUND } else { 0 };
+        let flags =
+            [(is_stream, BY_STREAM), (is_bound, BOUND), (is_unauthenticated, UNAUTHENTICATED)];
+        head[43] = flags.into_iter().filter(|(is_set, _)| *is_set).map(|(_, flag)| flag).sum();
         head
     }
 }
@@ -129,6 +132,7 @@ impl<'a> Entry<'a> {
                         addr: (ip, u16::from_le_bytes(*port)).into(),
                         is_stream: flags & BY_STREAM != 0,
                         is_bound: flags & BOUND != 0,
+                        is_unauthenticated: flags & UNAUTHENTICATED != 0,
                     },
                     arrived: ArrivalTime { after, by },
                     first_line,
@@ -184,7 +188,7 @@ mod tests {
         for (addr, is_stream) in [("192.0.2.1:5", false), ("[2001:db8::1]:65535", true)] {
             let addr = addr.parse().unwrap();
             let datagram = JournaledDatagram {
-                peer: Peer { addr, is_stream, is_bound: is_stream },
+                peer: Peer { addr, is_stream, is_bound: is_stream, is_unauthenticated: !is_stream },
                 arrived: ArrivalTime { after: at(-1), by: at(7) },
                 first_line: 3,
                 bytes: b"a line\n",

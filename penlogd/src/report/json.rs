@@ -30,6 +30,7 @@ impl CollectorReport {
         );
         add("streams", self.streams.json());
         add("unauthenticated", self.unauthenticated.into());
+        add("unauthenticated_lines", self.join.unauthenticated.into());
         add("balancers", packets.origins.into());
         add("not_understood", self.received.not_understood.into());
         add("shipped_before", self.shipments.known_lines.into());

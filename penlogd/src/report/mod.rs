@@ -301,8 +301,9 @@ impl fmt::Display for CollectorReport {
         if self.unauthenticated > 0 {
             writeln!(
                 f,
-                "balance: {} datagrams taken without a key (--allow-unauthenticated): anyone there could have sent them",
-                self.unauthenticated
+                "balance: {} datagrams taken without a key (--allow-unauthenticated): anyone there could have sent them, \
+                 so {} lines with a client are at most likely",
+                self.unauthenticated, self.join.unauthenticated
             )?;
         }
         for server in &self.servers {

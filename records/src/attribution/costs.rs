@@ -830,6 +830,10 @@ pub(crate) const LOSS_MOST: u64 = 1 << 40;
 /// Lowest and highest probability of a line that losses make doubtful.
 pub(crate) const LOSS_PROBABILITY: (u16, u16) = (500, 999);
 
+/// Probability of a line that only its sender, or that of its record, makes doubtful: nothing is known of such senders
+/// but that their network was allowed, so the evidence counts as if they were honest.
+pub(crate) const UNAUTHENTICATED_PROBABILITY: u16 = 999;
+
 /// Share of lines without a mapping beyond which no line of a server is certain: an only mapping
 /// may belong to a client whose own line is still to come.
 pub(crate) const MISSING_LIMIT: i64 = 5_000;

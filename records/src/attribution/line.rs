@@ -73,6 +73,9 @@ pub struct LoggedLine {
     pub trailing: TrailingNumbers,
     /// The id of the request.
     pub request_id: LoggedRequestId,
+    /// Whether anyone could have sent the line: its sender needed no key, where others have one. The line is at most
+    /// likely.
+    pub is_unauthenticated: bool,
 }
 
 /// The id of a request in its line.
@@ -129,6 +132,7 @@ impl LoggedLine {
             nth: None,
             trailing: TrailingNumbers::NONE,
             request_id: LoggedRequestId::NotLogged,
+            is_unauthenticated: false,
         }
     }
 
@@ -168,6 +172,7 @@ impl LoggedLine {
             nth: parsed.nth,
             trailing: parsed.trailing,
             request_id: LoggedRequestId::of(parsed.request_id.map(|id| id.of(text))),
+            is_unauthenticated: false,
         }
     }
 }
@@ -328,6 +333,8 @@ pub(crate) struct HeldLine {
     /// The peer's port.
     pub(crate) peer: Option<NonZeroU16>,
     pub(crate) resolution: Resolution,
+    /// See [`LoggedLine::is_unauthenticated`].
+    pub(crate) is_unauthenticated: bool,
     /// Its number among the lines of the server.
     pub(crate) place: OrderPlace,
 }
@@ -350,6 +357,7 @@ impl HeldLine {
             shown: line.shown,
             peer: line.peer_port.and_then(NonZeroU16::new),
             resolution: line.resolution,
+            is_unauthenticated: line.is_unauthenticated,
             place: OrderPlace::FIRST,
         }
     }

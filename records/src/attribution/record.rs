@@ -31,6 +31,9 @@ pub struct MappingEvent {
     pub is_body: bool,
     /// The connection, if the mapping names one.
     pub exchange: Option<ExchangeEvent>,
+    /// Whether anyone could have sent the record: its sender needed no key, where others have one. A line decided by such
+    /// a record is at most likely.
+    pub is_unauthenticated: bool,
 }
 
 impl MappingEvent {
@@ -49,7 +52,17 @@ impl MappingEvent {
         let client = mapping.client;
         let is_body = mapping.request.is_some_and(RequestText::is_body);
         request?;
-        Some(Self { server, client, time, resolution, request, cut, is_body, exchange: None })
+        Some(Self {
+            server,
+            client,
+            time,
+            resolution,
+            request,
+            cut,
+            is_body,
+            exchange: None,
+            is_unauthenticated: false,
+        })
     }
 
     /// From a line of a classic mapping file and the fingerprint of the line's request.
@@ -65,6 +78,7 @@ impl MappingEvent {
             cut: line.request.cut,
             is_body: line.request.is_body(),
             exchange: None,
+            is_unauthenticated: false,
         }
     }
 
@@ -108,6 +122,7 @@ impl MappingEvent {
             is_body: false,
             cut: Cut::Long,
             exchange: Some(exchange),
+            is_unauthenticated: false,
         };
         if mapping.kind != MappingKind::Request {
             return Some(none);

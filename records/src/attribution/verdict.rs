@@ -1,7 +1,9 @@
 //! What comes out of the join: a client for a line or none, how sure that is, and why.
 
 use crate::addr::ClientAddr;
+use crate::attribution::costs;
 use crate::attribution::line::ServerIndex;
+use crate::attribution::memory::client::RecordedClient;
 use crate::time::Timestamp;
 
 /// The outcome of a line.
@@ -19,6 +21,9 @@ pub struct LineVerdict {
     pub delay: Option<i64>,
     /// Probability of the client, in thousandths.
     pub probability: u16,
+    /// Whether the client is named by a record from a sender without a key, or the line came from one, where other
+    /// senders have keys.
+    pub is_unauthenticated: bool,
 }
 
 /// How sure a line's client is.
@@ -53,6 +58,8 @@ pub enum Reason {
     Tls,
     /// The only mapping, but the evidence contradicts it.
     Doubtful,
+    /// Nothing but the sender is in doubt: the line or its record came without a key, so anyone could have sent it.
+    Unauthenticated,
     /// No mapping with this request was known.
     NoMapping,
     /// No mapping with this request was known, as is common at this server, but the line just
@@ -87,6 +94,7 @@ impl Reason {
             Self::UserAgent => "user-agent",
             Self::Tls => "tls",
             Self::Doubtful => "doubtful",
+            Self::Unauthenticated => "unauthenticated",
             Self::NoMapping => "no-mapping",
             Self::AgentFallback => "fallback",
             Self::NoneFits => "none-fits",
@@ -118,6 +126,9 @@ impl Reason {
             Self::Doubtful => {
                 "the only mapping with this request at this server, but there is doubt"
             }
+            Self::Unauthenticated => {
+                "no other client fits, but the line or its mapping was let in without a key"
+            }
             Self::NoMapping => "no mapping with this request was there",
             Self::AgentFallback => {
                 "no mapping with this request was there, but the line just before from this User-Agent had one"
@@ -147,6 +158,7 @@ impl Reason {
             Self::UserAgent,
             Self::Tls,
             Self::Doubtful,
+            Self::Unauthenticated,
             Self::NoMapping,
             Self::AgentFallback,
             Self::NoneFits,
@@ -193,6 +205,7 @@ impl LineVerdict {
             reason,
             delay: None,
             probability: 0,
+            is_unauthenticated: false,
         }
     }
 
@@ -220,13 +233,38 @@ impl LineVerdict {
 
     /// This client.
     pub(crate) const fn matched(
-        client: ClientAddr,
+        client: RecordedClient,
         confidence: MatchConfidence,
         candidates: u32,
         delay: Option<i64>,
     ) -> Self {
         let MatchConfidence { certainty, reason, probability } = confidence;
-        Self { client: Some(client), certainty, candidates, reason, delay, probability }
+        let RecordedClient { addr, is_unauthenticated } = client;
+        Self {
+            client: Some(addr),
+            certainty,
+            candidates,
+            reason,
+            delay,
+            probability,
+            is_unauthenticated,
+        }
+    }
+
+    /// The same, but at most likely if the line, or the record of its client, came from a sender without a key. The
+    /// probability is that of an honest sender.
+    pub(crate) const fn doubting_senders(self, line_is_unauthenticated: bool) -> Self {
+        if self.client.is_none() || !(self.is_unauthenticated || line_is_unauthenticated) {
+            return self;
+        }
+        let this = Self { is_unauthenticated: true, ..self };
+        match self.certainty {
+            Certainty::Unmatched | Certainty::Likely => this,
+            Certainty::Certain | Certainty::Exact => this.with(MatchConfidence::likely(
+                Reason::Unauthenticated,
+                costs::UNAUTHENTICATED_PROBABILITY,
+            )),
+        }
     }
 
     /// The same client with another confidence.
@@ -273,6 +311,8 @@ pub struct JoinCounts {
     pub likely: u64,
     /// See [`Certainty::Unmatched`].
     pub unmatched: u64,
+    /// Lines with a client by a record, or from a sender, without a key: all of them likely.
+    pub unauthenticated: u64,
     /// Lines decided early because too many were held.
     pub decided_early: u64,
     /// Lines held now.

@@ -143,6 +143,7 @@ mod tests {
             reason,
             delay: Some(-12_000),
             probability: 620,
+            is_unauthenticated: false,
         }
     }
 

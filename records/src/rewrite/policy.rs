@@ -131,7 +131,15 @@ mod tests {
     const LIKELY: [LikelyPolicy; 3] = [LikelyPolicy::Use, LikelyPolicy::Keep, LikelyPolicy::Dash];
 
     fn verdict(certainty: Certainty, reason: Reason, client: Option<ClientAddr>) -> LineVerdict {
-        LineVerdict { client, certainty, candidates: 1, reason, delay: None, probability: 0 }
+        LineVerdict {
+            client,
+            certainty,
+            candidates: 1,
+            reason,
+            delay: None,
+            probability: 0,
+            is_unauthenticated: false,
+        }
     }
 
     #[test]

@@ -219,6 +219,7 @@ fn record(
         cut: Cut::Long,
         is_body: visit.url == BODY,
         exchange: road.is_extended.then_some(exchange),
+        is_unauthenticated: false,
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Attributor<T> {
     lines: u64,
     /// Lines decided early.
     decided_early: u64,
+    /// See [`JoinCounts::unauthenticated`].
+    unauthenticated: u64,
     certainties: CertaintyCounts,
     holds: Holds,
     /// Whether all held lines are due.
@@ -70,6 +72,7 @@ impl<T> Attributor<T> {
             buffers: DecisionBuffers::default(),
             lines: 0,
             decided_early: 0,
+            unauthenticated: 0,
             certainties: CertaintyCounts::default(),
             holds: Holds::default(),
             finished: false,
@@ -225,6 +228,7 @@ impl<T> Attributor<T> {
             matches!(verdict.reason, Reason::NoMapping | Reason::NoneFits | Reason::UnknownId);
         self.fall_back(&line, &mut verdict);
         self.doubt_for_losses(&line, &mut verdict);
+        verdict = verdict.doubting_senders(line.is_unauthenticated);
         if let Some(explanations) = &mut self.explanations {
             explanations.hand_out(number, &verdict);
         }
@@ -330,6 +334,7 @@ impl<T> Attributor<T> {
             certain,
             likely,
             unmatched,
+            unauthenticated: self.unauthenticated,
             decided_early: self.decided_early,
             held: self.queue.len() as u64,
         }
@@ -361,6 +366,7 @@ impl<T> Attributor<T> {
     /// Counts a line that is handed out, and learns from its verdict about the server's lines in general.
     fn count(&mut self, line: &HeldLine, verdict: &LineVerdict, is_missing: bool) {
         self.certainties.add(verdict.certainty);
+        self.unauthenticated += u64::from(verdict.is_unauthenticated);
         let index = line.server as usize;
         let Some(server) = self.memory.servers.get_mut(index) else { return };
         server.held -= 1;

@@ -77,7 +77,8 @@ pub(crate) fn waiting<T>(
             return verdict;
         }
     }
-    let is_guess = memory.mappings.only(group).is_some_and(|it| memory.mappings.get(it).contested);
+    let is_guess =
+        memory.mappings.only(group).is_some_and(|it| memory.mappings.get(it).is_contested());
     let verdict = in_group(queue, memory, learnt, buffers, (line, group));
     match verdict.client {
         None => port::alone(memory, learnt, line, port).unwrap_or(verdict),

@@ -20,7 +20,7 @@ pub(super) fn is_plain(
     group: GroupSlot,
 ) -> bool {
     let only = memory.mappings.only(group).map(|mapping| memory.mappings.get(mapping));
-    let is_sole = |it: &WaitingMapping| it.is_unclaimed() && !it.contested;
+    let is_sole = |it: &WaitingMapping| it.is_unclaimed() && !it.is_contested();
     only.is_none_or(|it| match it.facts {
         Some(_) => it.is_unclaimed(),
         None => is_sole(it) && !is_doubtful(memory, learnt, line),
@@ -58,7 +58,8 @@ fn judge(
     mapping: MappingSlot,
 ) -> LineVerdict {
     let waiting = memory.mappings.get(mapping);
-    let WaitingMapping { client, resolution, client_hash, .. } = *waiting;
+    let WaitingMapping { resolution, client_hash, .. } = *waiting;
+    let client = waiting.recorded_client();
     let delay = line.time.micros_since(waiting.time_beside(line.resolution));
     let server = &mut learnt.servers[line.server as usize];
     let confidence = if server.delays.is_unusual(delay) {
@@ -97,7 +98,8 @@ fn judge_exchange(
     facts: FactsSlot,
 ) -> LineVerdict {
     let waiting = memory.mappings.get(mapping);
-    let WaitingMapping { client, time, contested, client_hash, deferred, mark, .. } = *waiting;
+    let WaitingMapping { time, client_hash, deferred, mark, .. } = *waiting;
+    let (client, contested) = (waiting.recorded_client(), waiting.is_contested());
     let facts = memory.exchanges.get(facts);
     let delay = line.time.micros_since(time);
     let server = &learnt.servers[line.server as usize];

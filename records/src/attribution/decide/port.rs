@@ -231,8 +231,10 @@ fn decide(
         ports.learn_request(best.mapping.is_some());
         ports.learn_without_request(is_without);
     }
-    let KnownConnection { client, guessed, .. } = *memory.connections.get(best.connection);
-    let has_other = |it: &PortCandidate| memory.connections.get(it.connection).client != client;
+    let known = memory.connections.get(best.connection);
+    let (client, guessed) = (known.recorded_client(), known.guessed);
+    let has_other =
+        |it: &PortCandidate| memory.connections.get(it.connection).client != client.addr;
     // After one guess the other candidates of that guess are guesses, too.
     let is_rival = |it: &&PortCandidate| {
         let same = if guessed { it.apart == best.apart } else { rank(it) == rank(&&best) };
@@ -332,7 +334,8 @@ pub(super) fn in_order(
         let facts = memory.exchanges.get(facts);
         let is_odd = server.agreement.cost(facts, line) > costs::ODD_RESPONSE;
         let rank = (is_odd, server.is_left_behind(line, facts.life(waiting.time)), waiting.time);
-        is_guess |= waiting.contested || best.is_some_and(|(.., client)| client != waiting.client);
+        is_guess |=
+            waiting.is_contested() || best.is_some_and(|(.., client)| client != waiting.client);
         if best.is_none_or(|(least, ..)| rank < least) {
             best = Some((rank, mapping, waiting.client));
         }
@@ -341,7 +344,8 @@ pub(super) fn in_order(
         }
         count += 1;
     }
-    let (_, mapping, client) = best?;
+    let (_, mapping, _) = best?;
+    let client = memory.mappings.get(mapping).recorded_client();
     if is_guess {
         possible.into_iter().flatten().for_each(|mapping| memory.mappings.contest(mapping));
     }

@@ -179,14 +179,14 @@ fn take<T>(
     let line = &queue.front_line();
     let found = &*single.found;
     let chosen = found[place];
-    let client = memory.mappings.get(chosen.mapping).client;
+    let client = memory.mappings.get(chosen.mapping).recorded_client();
     let members = memory.mappings.group(group);
     let short = members.lines > members.mappings;
     let same = (single.complete || !members.mixed)
         && found.iter().enumerate().all(|(other, candidate)| {
             candidate.client_hash == chosen.client_hash
                 && (other == place || !candidate.contested)
-                && memory.mappings.get(candidate.mapping).client == client
+                && memory.mappings.get(candidate.mapping).client == client.addr
         });
     let delay = line.time.micros_since(chosen.time);
     let server = line.server as usize;
@@ -239,7 +239,7 @@ impl MatchCandidate {
             mapping,
             client_hash: waiting.client_hash,
             usual: waiting.usual,
-            contested: waiting.contested,
+            contested: waiting.is_contested(),
             time: waiting.time_beside(resolution),
             cost: 0,
         }

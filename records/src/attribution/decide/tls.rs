@@ -122,7 +122,7 @@ fn choose(
     profiles.learn(exchange.client_hash, line.user_agent, guess_weight(taught));
     exchanges.take(place);
     let delay = line.time.micros_since(exchange.ended);
-    LineVerdict::matched(exchange.client, confidence, count, Some(delay))
+    LineVerdict::matched(exchange.recorded_client(), confidence, count, Some(delay))
 }
 
 /// Returns the next unexplained lines of the server.

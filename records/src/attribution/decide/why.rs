@@ -221,7 +221,7 @@ fn explain(
         },
         status: facts.and_then(|facts| facts.status_agrees(line)),
         bytes: facts.and_then(|facts| facts.bytes_agree(line)),
-        is_contested: waiting.contested,
+        is_contested: waiting.is_contested(),
     }
 }
 

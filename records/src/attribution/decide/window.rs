@@ -117,7 +117,7 @@ impl WindowMapping {
             client_hash: waiting.client_hash,
             time: waiting.time_beside(resolution),
             resolution: waiting.resolution,
-            contested: waiting.contested,
+            contested: waiting.is_contested(),
             facts: waiting.facts,
             deferred: waiting.deferred,
             standing: WindowStanding::RuledOut,
@@ -232,6 +232,7 @@ impl DecisionWindow {
         let (total, same) = self.find_possible(memory, learnt, group, &line, chosen);
         let is_close = self.mark_close(memory, learnt, &line, chosen);
         let taken = self.mappings[chosen];
+        let client = memory.mappings.get(taken.mapping).recorded_client();
         let delay = line.time.micros_since(taken.time);
         let fit = learnt.profiles.fit(taken.client_hash, line.user_agent);
         let is_doubtful = is_doubtful(memory, learnt, group, &line, &taken, fit);
@@ -259,7 +260,7 @@ impl DecisionWindow {
                 self.pass_over(memory, group, chosen);
             }
         }
-        LineVerdict::matched(taken.client, confidence, total.max(1), Some(delay))
+        LineVerdict::matched(client, confidence, total.max(1), Some(delay))
     }
 
     /// Finds which mappings of the window the line could have. Returns how many, and whether all of these,

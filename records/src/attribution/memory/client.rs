@@ -1,10 +1,18 @@
-//! Short hashes of clients and of User-Agents.
+//! Clients as records name them, and short hashes of clients and of User-Agents.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use crate::addr::ClientAddr;
 use crate::hash::mix;
+
+/// A client named by a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RecordedClient {
+    pub(crate) addr: ClientAddr,
+    /// See [`MappingEvent::is_unauthenticated`](crate::attribution::MappingEvent::is_unauthenticated).
+    pub(crate) is_unauthenticated: bool,
+}
 
 /// A client's hash, by which its User-Agent profile is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

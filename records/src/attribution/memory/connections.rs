@@ -8,6 +8,7 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use hashbrown::HashTable;
 
+use super::client::RecordedClient;
 use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
@@ -21,6 +22,7 @@ pub(crate) type ConnectionSlot = Slot<KnownConnection>;
 
 /// A connection from the balancer to a server.
 #[derive(Clone, Copy)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct KnownConnection {
     pub(crate) client: ClientAddr,
     /// Hash of the balancer's address; `None` if unknown.
@@ -58,9 +60,16 @@ pub(crate) struct KnownConnection {
     announced: bool,
     /// See [`ExchangeEvent::is_third_party`].
     pub(crate) is_third_party: bool,
+    /// Whether a record of the connection came from a sender without a key.
+    pub(crate) is_unauthenticated: bool,
 }
 
 impl KnownConnection {
+    /// Returns the client, and how it is known.
+    pub(crate) const fn recorded_client(&self) -> RecordedClient {
+        RecordedClient { addr: self.client, is_unauthenticated: self.is_unauthenticated }
+    }
+
     /// Whether the connection is open, as far as the records say.
     pub(crate) fn is_open(&self) -> bool {
         self.closed == Timestamp::MAX
@@ -164,6 +173,7 @@ impl ConnectionTable {
             taken: 0,
             announced: exchange.kind == MappingKind::Opened,
             is_third_party: exchange.is_third_party,
+            is_unauthenticated: false,
         };
         let index = self.slab.insert(made);
         self.by_number.insert_unique(number_key, (number_key, index), |&(key, _)| key);

@@ -1,7 +1,7 @@
 //! Applies the balancer's records to what is remembered: opened, request, ended, closed.
 
 use super::Memory;
-use super::client::ClientHash;
+use super::client::{ClientHash, RecordedClient};
 use super::connections::ConnectionSlot;
 use super::exchanges::request_key;
 use super::facts::ExchangeFacts;
@@ -40,6 +40,9 @@ impl Memory {
         let oldest = self.too_old();
         self.connections.tidy(oldest, self.most_mappings());
         let connection = self.connections.find_or_add(server, event, record.client, record.time);
+        if record.is_unauthenticated {
+            self.connections.get_mut(connection).is_unauthenticated = true;
+        }
         let load = &mut self.servers[server as usize].load;
         match event.kind {
             MappingKind::Opened if event.is_third_party => load.pass_by(record.time),
@@ -109,7 +112,9 @@ impl Memory {
         let ids = &mut self.servers[server as usize].ids;
         ids.count(event.request_id.is_some());
         let Some(id) = event.request_id else { return };
-        let of_id = RequestIdRecord { client: record.client, request_key };
+        let (addr, is_unauthenticated) = (record.client, record.is_unauthenticated);
+        let client = RecordedClient { addr, is_unauthenticated };
+        let of_id = RequestIdRecord { client, request_key };
         if self.request_ids.take_record((server, id), of_id, self.now.max(record.time)) {
             ids.note_shared();
         }
@@ -134,6 +139,9 @@ impl Memory {
         }
         let key = request_key(known.serial, event.nth);
         let Some(mapping) = self.exchanges.find(key) else { return };
+        if record.is_unauthenticated {
+            self.mappings.distrust(mapping);
+        }
         let Some(facts) = self.mappings.get(mapping).facts else { return };
         if has_status(REQUEST_TIMEOUT) {
             let facts = self.exchanges.get_mut(facts);
@@ -197,6 +205,7 @@ impl Memory {
             answered: tls.answered,
             requests: tls.requests.max(1),
             lines: 0,
+            is_unauthenticated: record.is_unauthenticated,
         };
         let too_old = self.too_old();
         let server = &mut self.servers[record.server.0 as usize];

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
-use super::client::{AgentHash, ClientHash};
+use super::client::{AgentHash, ClientHash, RecordedClient};
 use super::facts::FactsSlot;
 use super::slab::{Slab, Slot};
 use crate::addr::ClientAddr;
@@ -41,8 +41,7 @@ pub(crate) enum MappingMark {
 pub(crate) struct WaitingMapping {
     pub(crate) client: ClientAddr,
     pub(crate) resolution: Resolution,
-    /// Whether the mapping was a candidate in a decision that could have gone another way.
-    pub(crate) contested: bool,
+    flags: MappingFlags,
     /// See [`Self::unclaimed`], in parts of [`WHOLE`].
     unclaimed: u16,
     /// Its number among the mappings of the server.
@@ -65,7 +64,29 @@ pub(crate) struct WaitingMapping {
     generation: u32,
 }
 
+/// Facts of one bit each.
+#[derive(Clone, Copy)]
+struct MappingFlags(u8);
+
+impl MappingFlags {
+    /// The mapping was a candidate in a decision that could have gone another way.
+    const CONTESTED: u8 = 1;
+    /// A record of the mapping came from a sender without a key.
+    const UNAUTHENTICATED: u8 = 2;
+}
+
 impl WaitingMapping {
+    /// Whether the mapping was a candidate in a decision that could have gone another way.
+    pub(crate) const fn is_contested(&self) -> bool {
+        self.flags.0 & MappingFlags::CONTESTED != 0
+    }
+
+    /// Returns the client, and how it is known.
+    pub(crate) const fn recorded_client(&self) -> RecordedClient {
+        let is_unauthenticated = self.flags.0 & MappingFlags::UNAUTHENTICATED != 0;
+        RecordedClient { addr: self.client, is_unauthenticated }
+    }
+
     /// Whether no line is known that may have it.
     pub(crate) const fn is_unclaimed(&self) -> bool {
         self.unclaimed == WHOLE
@@ -269,7 +290,12 @@ impl MappingTable {
 
     /// Marks a mapping as a candidate where another mapping was chosen.
     pub(crate) fn contest(&mut self, mapping: MappingSlot) {
-        self.slab[mapping].contested = true;
+        self.slab[mapping].flags.0 |= MappingFlags::CONTESTED;
+    }
+
+    /// Marks a mapping as one with a record from a sender without a key.
+    pub(crate) fn distrust(&mut self, mapping: MappingSlot) {
+        self.slab[mapping].flags.0 |= MappingFlags::UNAUTHENTICATED;
     }
 
     /// Makes a mapping less likely to be left for other lines by this part, and returns how likely it is.
@@ -302,7 +328,7 @@ impl MappingTable {
         let waiting = WaitingMapping {
             client,
             resolution,
-            contested: false,
+            flags: MappingFlags(0),
             unclaimed: WHOLE,
             place,
             deferred: false,

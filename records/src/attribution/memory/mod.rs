@@ -211,6 +211,9 @@ impl Memory {
         let time = (record.time, record.resolution);
         let place = self.servers[record.server.0 as usize].mappings;
         let mapping = self.mappings.add(group, record.client, time, (place, facts));
+        if record.is_unauthenticated {
+            self.mappings.distrust(mapping);
+        }
         self.count_joined(group);
         while self.mappings.len() > self.most_mappings() {
             self.evict();

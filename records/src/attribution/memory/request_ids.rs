@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use hashbrown::HashTable;
 
+use super::client::RecordedClient;
 use super::costs;
-use crate::addr::ClientAddr;
 use crate::hash::mix;
 use crate::request_id::RequestId;
 use crate::time::Timestamp;
@@ -28,7 +28,7 @@ pub(crate) struct RequestIdUse {
 /// A record with an id.
 #[derive(Clone, Copy)]
 pub(crate) struct RequestIdRecord {
-    pub(crate) client: ClientAddr,
+    pub(crate) client: RecordedClient,
     /// See [`super::exchanges::request_key`].
     pub(crate) request_key: u64,
 }
@@ -58,7 +58,7 @@ impl RequestIdTable {
     ) -> bool {
         let found = self.find_or_add(server, id, now);
         let first = *found.record.get_or_insert(record);
-        let is_other = first.client != record.client;
+        let is_other = first.client.addr != record.client.addr;
         found.is_shared |= is_other;
         is_other
     }
@@ -144,8 +144,10 @@ mod tests {
     use super::*;
 
     fn record(client: u8) -> RequestIdRecord {
-        let ip = std::net::IpAddr::from([192, 0, 2, client]);
-        RequestIdRecord { client: ClientAddr::from(ip), request_key: client.into() }
+        let addr = std::net::IpAddr::from([192, 0, 2, client]).into();
+        let request_key = client.into();
+        let client = RecordedClient { addr, is_unauthenticated: false };
+        RequestIdRecord { client, request_key }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::num::{NonZeroU16, NonZeroU32};
 
-use super::client::ClientHash;
+use super::client::{ClientHash, RecordedClient};
 use crate::addr::ClientAddr;
 use crate::attribution::costs;
 use crate::attribution::line::HeldLine;
@@ -32,6 +32,15 @@ pub(crate) struct TlsExchange {
     pub(crate) requests: u32,
     /// The lines that it has had.
     pub(crate) lines: u32,
+    /// Whether the record came from a sender without a key.
+    pub(crate) is_unauthenticated: bool,
+}
+
+impl TlsExchange {
+    /// Returns the client, and how it is known.
+    pub(crate) const fn recorded_client(&self) -> RecordedClient {
+        RecordedClient { addr: self.client, is_unauthenticated: self.is_unauthenticated }
+    }
 }
 
 /// A request of an exchange: the place of one line.
@@ -145,6 +154,7 @@ mod tests {
             answered: 1_000,
             requests: 2,
             lines: 0,
+            is_unauthenticated: false,
         }
     }
 

@@ -19,6 +19,8 @@ pub(super) struct Site {
     balancers: BalancerHashes,
     lines: u32,
     out: Vec<Out>,
+    /// Whether records come without a key.
+    pub(super) is_unauthenticated: bool,
 }
 
 /// A connection of a client by a port of the balancer's.
@@ -38,7 +40,7 @@ impl Site {
         let mut engine = Attributor::new(settings);
         let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
         let (balancers, lines, out) = (BalancerHashes::default(), 0, Vec::new());
-        Self { engine, server, balancers, lines, out }
+        Self { engine, server, balancers, lines, out, is_unauthenticated: false }
     }
 
     fn record(&mut self, at: i64, of: Connection, kind: MappingKind, more: Mapping<'_>) {
@@ -50,7 +52,8 @@ impl Site {
         self.advance(at);
         let time = (Timestamp::from_micros(at), Resolution::Microsecond);
         let record = MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
-        self.engine.mapping(&record.unwrap());
+        let is_unauthenticated = self.is_unauthenticated;
+        self.engine.mapping(&MappingEvent { is_unauthenticated, ..record.unwrap() });
     }
 
     pub(super) fn opened(&mut self, at: i64, of: Connection) {
@@ -669,6 +672,7 @@ fn classic_records_and_ours_may_come_together() {
         cut: Cut::Long,
         is_body: false,
         exchange: None,
+        is_unauthenticated: false,
     });
     site.line(2_000, "/b", OK, None);
     site.line(2_001, "/a", OK, None);

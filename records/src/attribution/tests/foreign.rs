@@ -15,6 +15,8 @@ pub(super) struct Site {
     balancers: BalancerHashes,
     numbers: u64,
     out: Vec<Out>,
+    /// Whether records come without a key.
+    pub(super) is_unauthenticated: bool,
 }
 
 impl Site {
@@ -29,6 +31,7 @@ impl Site {
             balancers: BalancerHashes::default(),
             numbers: THIRD_PARTY_BASE,
             out: Vec::new(),
+            is_unauthenticated: false,
         }
     }
 
@@ -53,7 +56,8 @@ impl Site {
             let time = mapping.time.unwrap();
             let record =
                 MappingEvent::with_exchange(&mapping, self.server, time, &mut self.balancers);
-            self.engine.mapping(&record.unwrap());
+            let is_unauthenticated = self.is_unauthenticated;
+            self.engine.mapping(&MappingEvent { is_unauthenticated, ..record.unwrap() });
         }
         self.numbers += 1;
     }

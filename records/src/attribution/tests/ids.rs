@@ -11,20 +11,20 @@ const SECOND: i64 = 1_000_000;
 const FORMAT: &str =
     r#"$remote_addr [$msec] "$request" $status $upstream_addr $request_time $request_id"#;
 
-fn site() -> Site {
+pub(super) fn site() -> Site {
     Site::new(&ThirdPartySpec::parse(FORMAT).unwrap())
 }
 
-fn id(number: u32) -> String {
+pub(super) fn id(number: u32) -> String {
     format!("{:032x}", u128::from(number) * 0x1234_5678_9abc_def1_0f2e_3d4c)
 }
 
 impl Site {
-    fn record(&mut self, at: i64, client: u8, url: &str, id: &str) {
+    pub(super) fn record(&mut self, at: i64, client: u8, url: &str, id: &str) {
         self.passage(at, &passage(client, url, id));
     }
 
-    fn line_with(&mut self, at: i64, url: &str, id: &str) {
+    pub(super) fn line_with(&mut self, at: i64, url: &str, id: &str) {
         let line = self.logged_with(at, url, id);
         self.put(at, line);
     }

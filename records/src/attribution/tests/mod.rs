@@ -11,6 +11,7 @@ mod ports;
 mod strangers;
 mod tls;
 mod twin;
+mod unauthenticated;
 mod why;
 
 use std::time::Duration;
@@ -44,13 +45,15 @@ struct Site {
     lines: u32,
     sender: u32,
     out: Vec<Out>,
+    /// Whether records come without a key.
+    is_unauthenticated: bool,
 }
 
 impl Site {
     fn new() -> Self {
         let mut engine = Attributor::new(JoinSettings::default());
         let server = engine.server(ServerAddr::Ip([127, 0, 1, 1].into()));
-        Self { engine, server, lines: 0, sender: 9, out: Vec::new() }
+        Self { engine, server, lines: 0, sender: 9, out: Vec::new(), is_unauthenticated: false }
     }
 
     fn mapping(&mut self, at: i64, client: u8, url: &str) {
@@ -64,6 +67,7 @@ impl Site {
             cut: Cut::Long,
             is_body: url.starts_with("field"),
             exchange: None,
+            is_unauthenticated: self.is_unauthenticated,
         });
     }
 
@@ -301,6 +305,7 @@ fn a_line_finds_mappings_of_either_cut() {
         cut: Cut::Short,
         is_body: false,
         exchange: None,
+        is_unauthenticated: false,
     });
     for (at, url) in [(10, "/long"), (11, "/short")] {
         let logged = |cut| Fingerprint::of_logged(&[url.as_bytes()], cut);

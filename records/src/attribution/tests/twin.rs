@@ -82,6 +82,7 @@ fn engine(
                 cut: Cut::Long,
                 is_body: false,
                 exchange: None,
+                is_unauthenticated: false,
             }),
             What::Line => engine.line(&line(server, event.url, now), number),
         }
