@@ -279,14 +279,8 @@ fn a_packet_with_a_fault_is_refused_and_says_where() {
     assert_eq!((packet.count(), packet.mappings().count()), (8, 7));
 }
 
-/// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
 fn vector(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/wire").join(name);
-    let text = std::fs::read_to_string(&path).expect("a vector");
-    text.lines()
-        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
-        .map(|pair| u8::from_str_radix(pair, 16).expect("two digits"))
-        .collect()
+    pen_testing::vector(&format!("wire/{name}"))
 }
 
 /// A connection with one request over IPv4, the end of one over IPv6 to a Unix-domain socket, and a
@@ -367,6 +361,9 @@ fn the_vectors_are_what_we_write_and_read() {
     assert_eq!(vector("packet.hex"), datagram, "{}", hex(&datagram));
     let packet = Packet::parse(&datagram).unwrap();
     assert!(packet.mappings().eq(story()));
+    let mut heartbeat = Vec::new();
+    write_packet(ORIGIN, 108, SENT, 2, (0, b""), &mut heartbeat);
+    assert_eq!(vector("packet-empty.hex"), heartbeat);
     let mut lines = Vec::new();
     story().iter().for_each(|mapping| mapping.write_extended_line(&mut lines));
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/wire/mappings.log");

@@ -175,6 +175,8 @@ fn numbers<const COUNT: usize>(bytes: &[u8]) -> Option<[u64; COUNT]> {
 
 #[cfg(test)]
 mod tests {
+    use pen_journal::Position;
+    use pen_journal::entry::{segment_head, write_entry};
     use proptest::prelude::*;
 
     use super::*;
@@ -208,6 +210,39 @@ mod tests {
         let body = [&snapshot_head(true)[..], b"numbers"].concat();
         let snapshot = Entry::Snapshot { bytes: b"numbers", is_last: true };
         assert_eq!(Entry::parse(&body), Some(snapshot));
+    }
+
+    #[test]
+    fn a_segment_is_as_the_vector_shows() {
+        let datagram = JournaledDatagram {
+            peer: Peer {
+                addr: "192.0.2.1:5000".parse().unwrap(),
+                is_stream: true,
+                is_bound: false,
+                is_unauthenticated: false,
+            },
+            arrived: ArrivalTime {
+                after: at(1_795_379_000_000_000),
+                by: at(1_795_379_000_000_500),
+            },
+            first_line: 41,
+            bytes: b"a line\n",
+        };
+        let mut runs = NumberRuns::default();
+        for (number, is_written) in [(40, true), (41, true), (42, false)] {
+            runs.push(number, is_written);
+        }
+        let place = LogPlace { device: 65_024, inode: 131, offset: 4_096 };
+        let mut segment = segment_head(Position(1_000)).to_vec();
+        for entry in [
+            [&snapshot_head(true)[..], &[0; 16]].concat(),
+            [&datagram.head(), datagram.bytes].concat(),
+            decided(39, &runs),
+            Checkpoint { lines: 41, place }.body(),
+        ] {
+            write_entry(&[&entry], &mut segment);
+        }
+        assert_eq!(pen_testing::vector("journal/segment.hex"), segment, "{segment:02x?}");
     }
 
     proptest! {

@@ -1,7 +1,6 @@
 //! Laws of the framing, and the vectors of `docs/design/wire.md`.
 
 use std::net::IpAddr;
-use std::path::Path;
 use std::time::Duration;
 
 use proptest::collection::vec;
@@ -150,14 +149,8 @@ fn a_line_of_64_kib_and_more_survives_in_pieces() {
     }
 }
 
-/// `fixtures/wire/NAME.hex`: pairs of digits, and comments behind `#`.
 fn vector(name: &str) -> Vec<u8> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/wire").join(name);
-    let text = std::fs::read_to_string(&path).expect("a vector");
-    text.lines()
-        .flat_map(|line| line.split('#').next().unwrap_or_default().split_whitespace())
-        .map(|pair| u8::from_str_radix(pair, 16).expect("two digits"))
-        .collect()
+    pen_testing::vector(&format!("wire/{name}"))
 }
 
 #[test]
