@@ -31,6 +31,8 @@ const PACKET: usize = 1_400;
 const QUEUE: usize = 2_048;
 /// How long a datagram may be refused after it was sent. Its records count when the time is over, or with the next one.
 const REFUSAL: Duration = Duration::from_millis(100);
+/// Silence after which a collector is told that there are no records.
+const QUIET: Duration = Duration::from_secs(1);
 /// Most bytes of lines kept while a disk is full.
 const BOUND: usize = 4 << 20;
 
@@ -161,6 +163,8 @@ struct MappingWriter {
     ring: PacketRing,
     /// Records were given up since the collector's last reply.
     is_away: bool,
+    /// When the last packet was sent.
+    last_packet: Option<Instant>,
     random: RandomState,
     buf: Vec<u8>,
 }
@@ -197,6 +201,7 @@ impl LogWriter for MappingWriter {
                 let records = (batch.count, &batch.bytes[..]);
                 write_packet(self.origin, first, wall_clock(), dropped, records, &mut self.buf);
                 let sent = send(socket, &self.buf);
+                self.last_packet = Some(Instant::now());
                 self.count(sent, batch.count.into());
                 let given_up = self.ring.keep((first, self.next), &self.buf, Instant::now());
                 self.count_given_up(given_up);
@@ -225,6 +230,9 @@ impl LogWriter for MappingWriter {
         }
         if self.ring.due().is_some_and(|due| due <= now) {
             self.repair(now);
+        }
+        if self.quiet_due().is_some_and(|due| due <= now) {
+            self.send_heartbeat(now);
         }
         if let MappingOutput::File(file) = &mut self.output {
             file.settle(Instant::now());
@@ -269,7 +277,7 @@ impl LogWriter for MappingWriter {
             file.next_due()
         } else {
             let settled = self.in_flight.map(|sent| sent.settled);
-            [settled, self.ring.due()].into_iter().flatten().min()
+            [settled, self.ring.due(), self.quiet_due()].into_iter().flatten().min()
         }
     }
 
@@ -299,6 +307,7 @@ impl MappingWriter {
             in_flight: None,
             ring: PacketRing::default(),
             is_away: false,
+            last_packet: None,
             random: RandomState::new(),
             buf: Vec::with_capacity(PACKET),
         })
@@ -372,6 +381,25 @@ impl MappingWriter {
         self.output = output;
     }
 
+    /// Returns when to send a heartbeat, to a collector that has replied.
+    fn quiet_due(&self) -> Option<Instant> {
+        let is_collector = matches!(self.output, MappingOutput::Collector(_));
+        let is_complete = self.ring.is_known() && !self.ring.is_repairing();
+        self.last_packet.filter(|_| is_collector && is_complete).map(|last| last + QUIET)
+    }
+
+    /// Sends a packet without records: all records so far have been sent. The queue is empty, since a heartbeat is due only
+    /// when the thread has waited for a batch in vain.
+    fn send_heartbeat(&mut self, now: Instant) {
+        self.last_packet = Some(now);
+        let MappingOutput::Collector(socket) = &self.output else { return };
+        let dropped = self.counts.overrun.load(Ordering::Relaxed)
+            + self.counts.failed.load(Ordering::Relaxed);
+        self.buf.clear();
+        write_packet(self.origin, self.next, wall_clock(), dropped, (0, b""), &mut self.buf);
+        let _ = socket.send(&self.buf); // The next one says more.
+    }
+
     /// Takes replies of the collector.
     fn hear(&mut self, socket: &UdpSocket) {
         let mut reply = [0; 256];
@@ -426,6 +454,7 @@ impl MappingWriter {
         self.settle_in_flight();
         self.settle();
         self.ring = PacketRing::default();
+        self.last_packet = None;
         self.output = MappingOutput::Off;
     }
 }
@@ -584,6 +613,13 @@ mod tests {
         assert_eq!((written, failed), (0, made), "nobody received a record");
     }
 
+    fn answer(socket: &UdpSocket, to: SocketAddr, nonce: u64, received: ReceivedShipments) {
+        let (mut answer, positions) = (Vec::new(), StreamList::default());
+        let received = Some(received);
+        DiscoveryAnswer { nonce, window: 0, datagram: 0, received, positions }.write(&mut answer);
+        socket.send_to(&answer, to).unwrap();
+    }
+
     /// Answers as a collector does, and returns the numbers of the connections that it heard of.
     fn collect(socket: &UdpSocket, wanted: usize) -> Vec<u64> {
         let (mut origins, mut buf, mut seen) = (Origins::new(1), [0; 2_048], Vec::new());
@@ -594,12 +630,7 @@ mod tests {
                 let received = origins
                     .asked(&question, wall_clock())
                     .unwrap_or(ReceivedShipments { from: next, upto: next });
-                let mut answer = Vec::new();
-                let (nonce, received) = (question.nonce, Some(received));
-                let positions = StreamList::default();
-                DiscoveryAnswer { nonce, window: 0, datagram: 0, received, positions }
-                    .write(&mut answer);
-                socket.send_to(&answer, from).unwrap();
+                answer(socket, from, question.nonce, received);
                 continue;
             }
             let packet = Packet::parse(&buf[..len]).unwrap();
@@ -608,6 +639,33 @@ mod tests {
             }
         }
         seen
+    }
+
+    #[test]
+    fn a_collector_that_has_replied_is_told_each_second_that_there_are_no_records() {
+        let (socket, target) = collector();
+        let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+        let mut writer = log.record_writer();
+        writer.record(&mapping(0), Instant::now());
+        writer.flush();
+        assert_eq!(collect(&socket, 1), [0]);
+        let (mut buf, mut origins, mut heartbeats) = ([0; 2_048], Origins::new(1), 0);
+        while heartbeats < 2 {
+            let (len, from) = socket.recv_from(&mut buf).unwrap();
+            if let Ok(question) = DiscoveryQuestion::parse(&buf[..len]) {
+                let received = ReceivedShipments { from: 0, upto: question.shipments };
+                answer(&socket, from, question.nonce, received);
+                continue;
+            }
+            let packet = Packet::parse(&buf[..len]).unwrap();
+            assert_eq!((packet.first, packet.count()), (1, 0));
+            // A collector that knows nothing of heartbeats misses no record.
+            assert!(origins.receive(&packet, wall_clock()).is_some());
+            assert_eq!(origins.counts().lost, 0);
+            heartbeats += 1;
+        }
+        drop(writer);
+        log.finish();
     }
 
     #[test]

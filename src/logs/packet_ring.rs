@@ -179,6 +179,11 @@ impl PacketRing {
         self.packets.range_mut(from..end.min(self.packets.len()).max(from)).map(|it| &mut it.bytes)
     }
 
+    /// Whether the collector has replied.
+    pub(super) const fn is_known(&self) -> bool {
+        self.is_known
+    }
+
     /// Whether packets are to be sent again.
     pub(super) const fn is_repairing(&self) -> bool {
         self.again.is_some()
