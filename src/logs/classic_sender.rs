@@ -11,7 +11,8 @@ use pen_records::mapping::{Mapping, MappingKind};
 use tracing::debug;
 
 use crate::config::{LogTarget, RuntimeSettings};
-use crate::logs::mapping_log::{MappingLogControl, connected_socket};
+use crate::logs::mapping_log::MappingLogControl;
+use crate::logs::road::link::connected_socket;
 
 /// The socket of a worker towards a C collector.
 #[derive(Debug)]

@@ -3,8 +3,9 @@
 pub mod access_log;
 pub mod classic_sender;
 pub mod log_thread;
+mod mapping_file;
 pub mod mapping_log;
-mod packet_ring;
+mod road;
 pub mod sinks;
 
 /// Handles to the two logs of a running balancer: their counters, faults and targets.
