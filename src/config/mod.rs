@@ -8,6 +8,7 @@ pub mod acl;
 pub mod address;
 pub mod checks;
 pub mod countries;
+mod delivery;
 pub mod file_io;
 mod network;
 mod tls;
@@ -25,6 +26,7 @@ use penlogd::cli::SenderArgs;
 use crate::config::acl::Acls;
 use crate::config::checks::CheckSettings;
 
+pub use delivery::DeliverySettings;
 pub use network::TrustedPeer;
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
@@ -161,6 +163,8 @@ pub struct RuntimeSettings {
     pub log: Option<LogTarget>,
     /// The format of mapping records.
     pub log_format: LogFormat,
+    /// The way of mapping records to a collector.
+    pub delivery: DeliverySettings,
     /// The log of HTTP/1.x requests and responses.
     pub access_log: Option<PathBuf>,
     /// The file for the status page, written on SIGUSR1.

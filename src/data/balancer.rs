@@ -148,7 +148,7 @@ impl Bound {
         };
         keeper.watch(tell).doing("start a thread")?;
         let target = config.settings.log.as_ref();
-        let log = MappingLog::start(target, config.settings.log_format).map_err(|source| {
+        let log = MappingLog::start((&config.settings).into()).map_err(|source| {
             let action = match target {
                 Some(LogTarget::File(path)) => format!("open {}", path.display()),
                 Some(LogTarget::Collector { name, .. }) => format!("send to {name}"),

@@ -81,7 +81,7 @@ pub(crate) trait LogWriter: Send + 'static {
     type Target: Send + 'static;
 
     /// Writes a batch, or keeps it until [`Self::settle`].
-    fn write(&mut self, batch: &LogBatch);
+    fn write(&mut self, batch: LogBatch);
 
     /// Changes the target.
     fn set_target(&mut self, target: Self::Target);
@@ -295,7 +295,7 @@ fn write_messages<S: LogWriter>(
     let mut inbox = LogInbox { messages, looks: CALM };
     loop {
         match inbox.next(sink.next_due(), sink.may_gather()) {
-            Ok(LogMessage::Batch(batch)) => sink.write(&batch),
+            Ok(LogMessage::Batch(batch)) => sink.write(batch),
             Ok(LogMessage::Target(target)) => sink.set_target(target),
             Ok(LogMessage::Reopen) | Err(RecvTimeoutError::Timeout) => {}
             Ok(LogMessage::End) | Err(RecvTimeoutError::Disconnected) => return sink.finish(),

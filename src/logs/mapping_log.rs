@@ -3,7 +3,6 @@
 //! Workers collect records in batches for the log thread ([`crate::logs::log_thread`]). Records of a batch that finds the
 //! queue full keep their sequence numbers, so a collector sees the gap.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,25 +10,42 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pen_records::mapping::Mapping;
 use pen_records::mapping::packet::{OVERHEAD, write_record};
-use pen_records::shipment::SenderOrigin;
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
-use crate::config::{LogFormat, LogTarget};
+use crate::config::{LogFormat, LogTarget, RuntimeSettings};
 use crate::logs::log_thread::{
     self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
 };
 use crate::logs::mapping_file::MappingFile;
-use crate::logs::road::CollectorRoad;
+pub use crate::logs::road::SpoolSettings;
 use crate::logs::road::classic::ClassicRoad;
+use crate::logs::road::{CollectorRoad, RecordOrigin};
 
 /// Most bytes of a packet.
 const PACKET: usize = 1_400;
 /// Most batches in the queue.
 const QUEUE: usize = 2_048;
 
-/// Where records go and in which format; no target switches the log off.
-type MappingDestination = (Option<LogTarget>, LogFormat);
+/// Where records go and how. The default switches the log off.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MappingDestination {
+    /// The file or the collector.
+    pub target: Option<LogTarget>,
+    /// The format of records.
+    pub format: LogFormat,
+    /// The folder for packets that a collector has not confirmed.
+    pub spool: Option<SpoolSettings>,
+}
+
+impl From<&RuntimeSettings> for MappingDestination {
+    fn from(settings: &RuntimeSettings) -> Self {
+        let delivery = &settings.delivery;
+        let bytes = (delivery.spool_mib.get() as u64).saturating_mul(1 << 20);
+        let spool = delivery.spool.clone().map(|folder| SpoolSettings { folder, bytes });
+        Self { target: settings.log.clone(), format: settings.log_format, spool }
+    }
+}
 
 /// The mapping log and its thread.
 pub type MappingLog = LogThread<MappingDestination>;
@@ -42,8 +58,8 @@ impl MappingLog {
     ///
     /// # Errors
     /// The file or the socket cannot be opened, or the thread cannot be started.
-    pub fn start(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
-        let writer = MappingWriter::new(target, format)?;
+    pub fn start(destination: MappingDestination) -> io::Result<Self> {
+        let writer = MappingWriter::new(destination)?;
         Self::run("mapping log", QUEUE, writer.counts.clone(), writer.trouble.clone(), writer)
     }
 
@@ -92,14 +108,6 @@ pub fn wall_clock() -> Timestamp {
     Timestamp::from_micros(0) + since
 }
 
-/// Returns a random identity of this process, different from other balancers and from earlier runs.
-fn origin() -> SenderOrigin {
-    let start = wall_clock();
-    // The standard library seeds the hasher from the system's random numbers.
-    let id = RandomState::new().hash_one((start.as_micros(), std::process::id()));
-    SenderOrigin { id, start }
-}
-
 /// The open destination of records.
 #[derive(Debug)]
 enum MappingOutput {
@@ -111,12 +119,11 @@ enum MappingOutput {
 
 struct MappingWriter {
     output: MappingOutput,
-    /// The target of `output`, or of the file that could not be opened.
-    target: Option<LogTarget>,
-    format: LogFormat,
+    /// That of `output`, or of what could not be opened.
+    destination: MappingDestination,
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
-    origin: SenderOrigin,
+    origin: RecordOrigin,
     /// The sequence number of the next record.
     next: u64,
     /// Records of `counts.overrun` that have sequence numbers already.
@@ -126,7 +133,7 @@ struct MappingWriter {
 impl LogWriter for MappingWriter {
     type Target = MappingDestination;
 
-    fn write(&mut self, batch: &LogBatch) {
+    fn write(&mut self, mut batch: LogBatch) {
         let overrun = self.counts.overrun.load(Relaxed);
         self.next += overrun - self.overrun;
         self.overrun = overrun;
@@ -134,9 +141,9 @@ impl LogWriter for MappingWriter {
         self.next += u64::from(batch.count);
         match &mut self.output {
             MappingOutput::Off => {}
-            MappingOutput::File(file) => file.write(batch),
-            MappingOutput::Collector(road) => road.write(first, batch),
-            MappingOutput::Classic(road) => road.write(batch),
+            MappingOutput::File(file) => file.write(&batch),
+            MappingOutput::Collector(road) => road.write(first, &mut batch),
+            MappingOutput::Classic(road) => road.write(&batch),
         }
     }
 
@@ -154,10 +161,9 @@ impl LogWriter for MappingWriter {
         self.set_trouble(trouble);
     }
 
-    fn set_target(&mut self, (target, format): MappingDestination) {
+    fn set_target(&mut self, destination: MappingDestination) {
         self.close_output();
-        self.format = format;
-        self.target = target;
+        self.destination = destination;
         match self.open() {
             Ok(output) => {
                 self.output = output;
@@ -173,8 +179,8 @@ impl LogWriter for MappingWriter {
     fn reopen(&mut self) {
         match &mut self.output {
             MappingOutput::File(file) => file.reopen(),
-            MappingOutput::Off if self.target.is_some() => {
-                self.set_target((self.target.clone(), self.format));
+            MappingOutput::Off if self.destination.target.is_some() => {
+                self.set_target(self.destination.clone());
             }
             MappingOutput::Off | MappingOutput::Collector(_) | MappingOutput::Classic(_) => {}
         }
@@ -200,14 +206,13 @@ impl LogWriter for MappingWriter {
 }
 
 impl MappingWriter {
-    fn new(target: Option<&LogTarget>, format: LogFormat) -> io::Result<Self> {
+    fn new(destination: MappingDestination) -> io::Result<Self> {
         let mut writer = Self {
             output: MappingOutput::Off,
-            target: target.cloned(),
-            format,
+            destination,
             counts: Arc::default(),
             trouble: LogTrouble::default(),
-            origin: origin(),
+            origin: RecordOrigin::new(),
             next: 0,
             overrun: 0,
         };
@@ -217,27 +222,26 @@ impl MappingWriter {
 
     fn open(&self) -> io::Result<MappingOutput> {
         let counts = self.counts.clone();
-        Ok(match &self.target {
-            None => MappingOutput::Off,
-            Some(LogTarget::File(path)) => {
-                MappingOutput::File(Box::new(MappingFile::open(path, self.format, &counts)?))
+        let MappingDestination { target, format, spool } = &self.destination;
+        Ok(match (target, format) {
+            (None, _) => MappingOutput::Off,
+            (Some(LogTarget::File(path)), format) => {
+                MappingOutput::File(Box::new(MappingFile::open(path, *format, &counts)?))
             }
-            Some(LogTarget::Collector { addr, .. }) => match self.format {
-                LogFormat::Extended => MappingOutput::Collector(Box::new(CollectorRoad::open(
-                    *addr,
-                    self.origin,
-                    counts,
-                )?)),
-                LogFormat::Classic => {
-                    MappingOutput::Classic(Box::new(ClassicRoad::open(*addr, counts)?))
-                }
-            },
+            (Some(LogTarget::Collector { addr, .. }), LogFormat::Extended) => {
+                let (spool, origin) = (spool.clone(), self.origin);
+                let road = CollectorRoad::open(*addr, spool, origin, self.next, counts)?;
+                MappingOutput::Collector(Box::new(road))
+            }
+            (Some(LogTarget::Collector { addr, .. }), LogFormat::Classic) => {
+                MappingOutput::Classic(Box::new(ClassicRoad::open(*addr, counts)?))
+            }
         })
     }
 
     /// Logs the first failure, and the first success after failures.
     fn set_trouble(&self, now: Option<String>) {
-        let target = match &self.target {
+        let target = match &self.destination.target {
             Some(LogTarget::Collector { name, .. }) => name,
             _ => "a file",
         };
@@ -273,6 +277,10 @@ mod tests {
     use super::*;
     use crate::logs::log_thread::LogMessage;
 
+    fn to(target: Option<LogTarget>, format: LogFormat) -> MappingDestination {
+        MappingDestination { target, format, ..MappingDestination::default() }
+    }
+
     fn mapping(number: u64) -> Mapping<'static> {
         let connection = Some(number);
         Mapping { connection, ..Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app")) }
@@ -289,7 +297,7 @@ mod tests {
     fn records_that_find_the_queue_full_are_counted_and_take_their_numbers() {
         let (socket, target) = collector();
         let (queue, batches) = bounded(1);
-        let mut writer = MappingWriter::new(Some(&target), LogFormat::Extended).unwrap();
+        let mut writer = MappingWriter::new(to(Some(target), LogFormat::Extended)).unwrap();
         let mut records =
             MappingRecordWriter(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
         for number in 0..3 {
@@ -298,7 +306,7 @@ mod tests {
         }
         assert_eq!(writer.counts.overrun.load(Relaxed), 2);
         let Ok(LogMessage::Batch(batch)) = batches.recv() else { panic!("a batch") };
-        writer.write(&batch);
+        writer.write(batch);
         let mut buf = [0; 2_048];
         let len = socket.recv(&mut buf).unwrap();
         let packet = Packet::parse(&buf[..len]).unwrap();
@@ -308,10 +316,10 @@ mod tests {
     #[test]
     fn a_file_that_could_not_be_opened_is_opened_by_a_reopen() {
         let folder = TempFolder::new();
-        let log = MappingLog::start(None, LogFormat::Classic).unwrap();
+        let log = MappingLog::start(to(None, LogFormat::Classic)).unwrap();
         let path = folder.join("later").join("log");
         let target = Some(LogTarget::File(path.clone()));
-        log.control().set_target((target, LogFormat::Classic)).unwrap();
+        log.control().set_target(to(target, LogFormat::Classic)).unwrap();
         wait_until("the missing folder is reported", || log.trouble().is_some());
         std::fs::create_dir(folder.join("later")).unwrap();
         log.reopen();
@@ -323,14 +331,14 @@ mod tests {
     fn every_record_is_written_or_counted_as_lost_from_file_to_file() {
         let folder = TempFolder::new();
         let file = |name: &str| LogTarget::File(folder.join(name));
-        let log = MappingLog::start(Some(&file("one")), LogFormat::Classic).unwrap();
+        let log = MappingLog::start(to(Some(file("one")), LogFormat::Classic)).unwrap();
         for name in ["two", "three"] {
             let mut writer = log.record_writer();
             // A record that the classic format has a line for, and one that it cannot express.
             writer.record(&Mapping { kind: MappingKind::Request, ..mapping(1) }, Instant::now());
             writer.record(&Mapping { kind: MappingKind::Opened, ..mapping(1) }, Instant::now());
             drop(writer);
-            log.control().set_target((Some(file(name)), LogFormat::Classic)).unwrap();
+            log.control().set_target(to(Some(file(name)), LogFormat::Classic)).unwrap();
         }
         let control = log.control();
         log.finish();

@@ -28,6 +28,7 @@ use crate::data::snapshot::{
 };
 use crate::logs::LogControls;
 use crate::logs::log_thread::LogControl;
+use crate::logs::mapping_log::MappingDestination;
 
 use crate::operate::control::DataPlane;
 
@@ -153,7 +154,8 @@ impl DataPlane for RunningBalancer {
         }
         let keeper = self.shared.keeper();
         let certificates = keeper.prepare(&settings.tls).map_err(|error| error.to_string())?;
-        let turns = (&before.log, before.log_format) != (&settings.log, settings.log_format);
+        let destination = MappingDestination::from(settings);
+        let turns = MappingDestination::from(&*before) != destination;
         let moves = before.access_log != settings.access_log;
         if turns && let Some(LogTarget::File(path)) = &settings.log {
             try_open(path)?;
@@ -162,7 +164,7 @@ impl DataPlane for RunningBalancer {
             try_open(path)?;
         }
         if turns {
-            self.logs.mappings.set_target((settings.log.clone(), settings.log_format))?;
+            self.logs.mappings.set_target(destination)?;
         }
         if moves {
             self.logs.access.set_target(settings.access_log.clone())?;

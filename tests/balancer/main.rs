@@ -16,6 +16,7 @@ mod crowds;
 mod daemon;
 mod datagrams;
 mod defects;
+mod delivery;
 mod endings;
 mod hardship;
 mod http;

@@ -9,6 +9,7 @@ pub mod classic;
 pub mod line;
 pub mod origins;
 pub mod packet;
+pub mod packet_times;
 pub mod third_party_log;
 
 use std::fmt;

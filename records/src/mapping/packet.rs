@@ -136,6 +136,16 @@ pub fn write_packet(
     out.extend_from_slice(records);
 }
 
+/// Returns where the time stands in a record, given the bytes after its length; `None` without a time.
+pub(super) fn time_place(record: &[u8]) -> Option<usize> {
+    const TIME: u32 = 1 << 8;
+    let (flags, fields) = record.split_first_chunk()?;
+    let (_kind, fields) = fields.split_first()?;
+    let flags = u32::from_le_bytes(*flags);
+    (flags & TIME != 0)
+        .then(|| record.len() - fields.len() + fields_size(flags & (TIME - 1), fields))
+}
+
 /// Changes the time at which a packet is sent: it is sent again. Anything else is left alone.
 pub fn restamp_packet(packet: &mut [u8], sent: Timestamp) {
     if let Some(bytes) = packet.get_mut(HEADER + 24..HEADER + 32) {

@@ -170,6 +170,10 @@ pub(super) static ROWS: &[SettingRow] = &[
         .option("--send-proxy", OptionForm::Value, CONNECTIONS),
     SettingRow::new("log_format", "[extended|classic]", parse::choice::<LogFormat>, field!(settings.log_format),
         "format of mapping records"),
+    SettingRow::new("log_spool", "[DIR]", parse::folder, path!(inside, settings.delivery.spool),
+        "folder for mapping records that the collector has not confirmed").none(NoForm::Absent),
+    SettingRow::new("log_spool_size", "[MIB]", parse::count::<NonZeroUsize>, field!(settings.delivery.spool_mib),
+        "limit of the size of log_spool"),
     SettingRow::new("access_log", "[FILE]", parse::file, path!(absolute, settings.access_log),
         "log of HTTP/1.x requests and responses, in combined format and more").none(NoForm::Absent)
         .answered().option("--access-log", OptionForm::Value, RECORDS),

@@ -331,8 +331,17 @@ impl LoadedConfig {
         let servers = tls.servers != ServerTls::Off;
         let log = self.config.settings.access_log.is_some();
         let streams = self.config.transport == TransportKind::Stream;
+        let to_collector = matches!(self.config.settings.log, Some(LogTarget::Collector { .. }))
+            && !self.config.settings.is_classic_collector();
+        let delivery = &self.config.settings.delivery;
         for (is_set, is_used, what, needs) in [
             (log, streams, "access_log", "connections, and with -U there are none"),
+            (
+                delivery.spool.is_some(),
+                to_collector,
+                "log_spool",
+                "a collector for extended records (-l HOST:PORT)",
+            ),
             (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),
             (tls.names.is_some(), clients, "ssl_sni_path", "ssl_certificate (-E)"),
             (tls.staple.is_some(), clients, "ssl_ocsp_response", "ssl_certificate (-E)"),

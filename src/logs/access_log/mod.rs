@@ -100,7 +100,7 @@ struct AccessFileWriter {
 impl LogWriter for AccessFileWriter {
     type Target = Option<PathBuf>;
 
-    fn write(&mut self, batch: &LogBatch) {
+    fn write(&mut self, batch: LogBatch) {
         match &mut self.file {
             Some(file) => file.buffer().extend_from_slice(&batch.bytes),
             // The file has been switched off since these lines were made.

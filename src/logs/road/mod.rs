@@ -1,15 +1,23 @@
 //! The road of mapping records to a collector: packets by UDP, confirmed and repaired.
 //!
 //! - [`link`]: the socket.
-//! - [`ring`]: packets that the collector has not confirmed.
+//! - [`run`]: packets that the collector has not confirmed, of this run of pen or of an earlier one.
+//! - [`spool`], [`storing`]: such packets on the disk.
+//! - [`clock`]: the clock that dates packets.
 //! - [`classic`]: the road to a collector of the C programs, which confirms nothing.
 
 pub(super) mod classic;
+mod clock;
 pub(super) mod link;
-mod ring;
+mod run;
+#[cfg(test)]
+mod run_tests;
+mod spool;
+mod storing;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::SocketAddr;
@@ -17,39 +25,69 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use pen_records::mapping::packet::{restamp_packet, write_packet};
+use pen_records::mapping::packet::write_packet;
+use pen_records::mapping::packet_times::redate_records;
 use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin, StreamList};
 use tracing::{info, warn};
 
+use self::clock::{ClockReading, RunClock};
 use self::link::{DatagramLink, LinkReply, LinkSend};
-use self::ring::{PacketRing, SettledRecords};
+use self::run::{ROOM, RecordCount, RecordRun, RecordTally, RunRules};
+pub use self::storing::SpoolSettings;
 use crate::logs::log_thread::{LogBatch, LogCounters};
-use crate::logs::mapping_log::wall_clock;
 
 /// How long a datagram may be refused after it was sent. Its records count when the time is over, or with the next one.
 const REFUSAL: Duration = Duration::from_millis(100);
 /// Silence after which a collector is told that there are no records.
 const QUIET: Duration = Duration::from_secs(1);
+/// Silence of a collector after which records wait, and that is said.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Pause before a question, and with a spool: what is confirmed within a second is not written to the disk.
+const ASK: Duration = Duration::from_secs(1);
+const ASK_SOON: Duration = Duration::from_millis(250);
+/// How long the last records wait for their confirmation at the end.
+const END: Duration = Duration::from_secs(1);
 /// Why records fail when a datagram is refused.
 const NOBODY: &str = "no process listens there";
+
+/// An identity, and the clock since it was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RecordOrigin {
+    origin: SenderOrigin,
+    clock: RunClock,
+}
+
+impl RecordOrigin {
+    /// Returns a random identity of this process, different from other balancers and from earlier runs.
+    pub(super) fn new() -> Self {
+        let reading = ClockReading::now();
+        // The standard library seeds the hasher from the system's random numbers.
+        let id = RandomState::new().hash_one((reading.wall.as_micros(), std::process::id()));
+        let origin = SenderOrigin { id, start: reading.wall };
+        Self { origin, clock: RunClock::new(reading) }
+    }
+}
 
 /// The road to a collector of this package.
 #[derive(Debug)]
 pub(super) struct CollectorRoad {
     link: DatagramLink,
     counts: Arc<LogCounters>,
-    origin: SenderOrigin,
     /// The number of the next record.
     next: u64,
+    own: RecordRun,
+    /// Runs that have left packets on the disk, oldest first.
+    earlier: VecDeque<RecordRun>,
+    spool: Option<SpoolSettings>,
+    spool_trouble: Option<String>,
+    tidy: Option<Instant>,
     /// The last datagram, until it is known whether somebody listens there.
     in_flight: Option<SentDatagram>,
-    /// Packets that the collector has not confirmed.
-    ring: PacketRing,
     /// Records were given up since the collector's last reply.
-    is_away: bool,
+    is_losing: bool,
     /// When the last packet was sent.
     last_packet: Option<Instant>,
-    trouble: Option<String>,
+    refused: Option<String>,
     random: RandomState,
     buf: Vec<u8>,
 }
@@ -57,66 +95,129 @@ pub(super) struct CollectorRoad {
 /// A datagram that may still be refused.
 #[derive(Clone, Copy, Debug)]
 struct SentDatagram {
-    records: u64,
+    /// Number of its first record.
+    first: u64,
     /// When it counts as written.
     settled: Instant,
 }
 
 impl CollectorRoad {
+    /// Opens the road; the next record has the number `next`.
     pub(super) fn open(
         addr: SocketAddr,
-        origin: SenderOrigin,
+        spool: Option<SpoolSettings>,
+        origin: RecordOrigin,
+        next: u64,
         counts: Arc<LogCounters>,
     ) -> io::Result<Self> {
+        let RecordOrigin { origin, clock } = origin;
+        let ask = if spool.is_some() { ASK_SOON } else { ASK };
+        let rules = RunRules { is_sure: spool.is_some(), is_ordered: false, ask };
+        let earlier =
+            spool.as_ref().map_or(Ok(VecDeque::new()), |spool| storing::earlier(spool, rules))?;
         Ok(Self {
             link: DatagramLink::open(addr)?,
             counts,
-            origin,
-            next: 0,
+            next,
+            own: RecordRun::new(origin, clock, rules, next, None),
+            earlier,
+            spool,
+            spool_trouble: None,
+            tidy: None,
             in_flight: None,
-            ring: PacketRing::default(),
-            is_away: false,
+            is_losing: false,
             last_packet: None,
-            trouble: None,
+            refused: None,
             random: RandomState::new(),
             buf: Vec::new(),
         })
     }
 
     /// Sends a batch whose first record has the number `first`.
-    pub(super) fn write(&mut self, first: u64, batch: &LogBatch) {
+    pub(super) fn write(&mut self, first: u64, batch: &mut LogBatch) {
         self.next = first + u64::from(batch.count);
-        let (now, records) = (Instant::now(), (batch.count, &batch.bytes[..]));
+        let now = Instant::now();
+        let sent = self.own.clock.read(ClockReading::now());
+        if self.own.clock.is_apart() {
+            let clock = self.own.clock;
+            redate_records(&mut batch.bytes, |time| clock.date(time, sent));
+        }
         self.buf.clear();
-        write_packet(self.origin, first, wall_clock(), self.dropped(), records, &mut self.buf);
-        let sent = self.link.send(&self.buf);
-        self.last_packet = Some(now);
-        self.count(sent, batch.count.into());
-        let given_up = self.ring.keep((first, self.next), &self.buf, now);
-        self.count_given_up(given_up);
+        let records = (batch.count, &batch.bytes[..]);
+        write_packet(self.own.origin, first, sent, self.dropped(), records, &mut self.buf);
+        let outcome = self.own.is_live().then(|| self.link.send(&self.buf));
+        let is_sent = matches!(outcome, Some(LinkSend::Sent | LinkSend::PreviousRefused));
+        if is_sent {
+            self.last_packet = Some(now);
+        }
+        let tally = self.own.keep((first, self.next), &self.buf, outcome.is_some(), now);
+        self.add(tally);
+        match outcome {
+            None => {}
+            Some(LinkSend::Failed(error)) => {
+                self.settle_sent(false);
+                let tally = self.own.count(first, RecordCount::Failed);
+                self.add(tally);
+                self.refused = Some(error.to_string());
+            }
+            Some(outcome) => {
+                self.settle_sent(matches!(outcome, LinkSend::PreviousRefused));
+                self.in_flight = Some(SentDatagram { first, settled: now + REFUSAL });
+            }
+        }
     }
 
     /// Does what is due. Returns the current fault.
     pub(super) fn settle(&mut self, now: Instant) -> Option<String> {
         if self.in_flight.is_some_and(|sent| now >= sent.settled) {
-            self.settle_in_flight();
+            let is_refused = self.link.is_refused();
+            self.settle_sent(is_refused);
         }
-        if self.ring.due().is_some_and(|due| due <= now) {
+        self.store(false, now);
+        if self.runs_due(now).is_some_and(|due| due <= now) {
             self.repair(now);
         }
         if self.quiet_due().is_some_and(|due| due <= now) {
             self.send_heartbeat(now);
         }
-        self.trouble.clone()
+        self.tidy(now);
+        self.trouble(now)
     }
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         let settled = self.in_flight.map(|sent| sent.settled);
-        [settled, self.ring.due(), self.quiet_due()].into_iter().flatten().min()
+        let store = self.own.store_due().filter(|_| self.may_store());
+        let runs = self.runs_due(Instant::now());
+        [settled, store, runs, self.quiet_due(), self.tidy].into_iter().flatten().min()
     }
 
+    /// Waits a moment for the last confirmation, and leaves the rest on the disk.
     pub(super) fn finish(&mut self) {
-        self.settle_in_flight();
+        let is_refused = self.link.is_refused();
+        self.settle_sent(is_refused);
+        let end = Instant::now() + END;
+        if self.spool.is_some() && self.own.is_known() {
+            self.own.ask_now();
+            while self.own.waiting() > 0 && Instant::now() < end && self.refused.is_none() {
+                self.repair(Instant::now());
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+        }
+        self.store(true, Instant::now());
+        let waiting = self.own.waiting();
+        if waiting > 0
+            && let Some(spool) = &self.spool
+        {
+            let folder = spool.folder.display();
+            info!("about {waiting} mapping records wait in {folder} for the next run");
+        }
+        let lost = self.own.give_up();
+        self.add(lost);
+        if waiting == 0
+            && let Some(disk) = self.own.disk.take()
+        {
+            let _ = disk.remove(); // The next run finds it, and finds nothing in it to send.
+        }
     }
 
     /// Records that were dropped here.
@@ -124,64 +225,45 @@ impl CollectorRoad {
         self.counts.overrun.load(Relaxed) + self.counts.failed.load(Relaxed)
     }
 
-    /// Counts the previous datagram by the result of sending the next.
-    fn count(&mut self, sent: LinkSend, records: u64) {
-        match sent {
-            LinkSend::Failed(error) => {
-                self.settle_sent(false);
-                self.counts.failed.fetch_add(records, Relaxed);
-                self.trouble = Some(error.to_string());
-            }
-            outcome => {
-                self.settle_sent(matches!(outcome, LinkSend::PreviousRefused));
-                let settled = Instant::now() + REFUSAL;
-                self.in_flight = Some(SentDatagram { records, settled });
-            }
-        }
-    }
-
-    /// Counts the last datagram: no other one follows for a while.
-    fn settle_in_flight(&mut self) {
-        let is_refused = self.link.is_refused();
-        self.settle_sent(is_refused);
-    }
-
     /// Counts the records of the last datagram as written, or as lost if nobody listened.
     fn settle_sent(&mut self, is_refused: bool) {
-        let Some(SentDatagram { records, .. }) = self.in_flight.take() else { return };
-        if is_refused {
-            if let Some(packet) = self.ring.last_mut() {
-                packet.is_failed = true;
-            }
-            self.counts.failed.fetch_add(records, Relaxed);
-            self.trouble = Some(NOBODY.to_owned());
-        } else {
-            self.counts.written.fetch_add(records, Relaxed);
-            self.trouble = None;
-        }
+        let Some(SentDatagram { first, .. }) = self.in_flight.take() else { return };
+        let counted = if is_refused { RecordCount::Failed } else { RecordCount::Written };
+        self.refused = is_refused.then(|| NOBODY.to_owned());
+        let tally = self.own.count(first, counted);
+        self.add(tally);
+    }
+
+    fn runs_due(&self, now: Instant) -> Option<Instant> {
+        let earlier = self.earlier.front().and_then(|run| run.due(now));
+        [self.own.due(now), earlier].into_iter().flatten().min()
     }
 
     /// Asks the collector which packets have come, hears its reply, and sends others again.
     fn repair(&mut self, now: Instant) {
         self.hear();
-        let given_up = self.ring.give_up(now);
-        self.count_given_up(given_up);
-        if let Some(nonce) = self.ring.question(self.random.hash_one(now), self.next, now) {
-            let (origin, shipments, lines) = (self.origin, self.next, 0);
-            let streams = StreamList::default();
-            self.buf.clear();
-            DiscoveryQuestion { nonce, origin, shipments, lines, streams }.write(&mut self.buf);
-            let _ = self.link.send(&self.buf); // Asked again without a reply.
-        }
-        if self.ring.is_repairing() {
-            let sent = wall_clock();
-            for packet in self.ring.next_again() {
-                restamp_packet(packet, sent);
-                if matches!(self.link.send(packet), LinkSend::Failed(_)) {
-                    break; // What is missing is sent after the next reply.
-                }
+        let reading = ClockReading::now();
+        let Self { link, own, earlier, .. } = self;
+        let mut has_sent = false;
+        for run in std::iter::once(own).chain(earlier.front_mut()) {
+            if let Some((nonce, upto)) = run.question(self.random.hash_one(now), now) {
+                let shipments = if run.is_whole() { self.next } else { upto };
+                let (origin, lines, streams) = (run.origin, 0, StreamList::default());
+                self.buf.clear();
+                DiscoveryQuestion { nonce, origin, shipments, lines, streams }.write(&mut self.buf);
+                let _ = link.send(&self.buf); // Asked again without a reply.
+            }
+            let send = |packet: &[u8]| !matches!(link.send(packet), LinkSend::Failed(_));
+            match run.send_burst(reading, now, send) {
+                Ok(is_sent) => has_sent |= is_sent,
+                Err(error) => self.spool_trouble = Some(format!("cannot read the spool: {error}")),
             }
         }
+        if has_sent {
+            self.last_packet = Some(now);
+        }
+        let tally = self.own.bound(now);
+        self.add(tally);
     }
 
     /// Takes replies of the collector.
@@ -191,23 +273,41 @@ impl CollectorRoad {
             match self.link.receive(&mut reply) {
                 LinkReply::Datagram(len) => {
                     let Ok(answer) = DiscoveryAnswer::parse(&reply[..len]) else { continue };
-                    if std::mem::take(&mut self.is_away) {
-                        info!("the collector replies again");
-                    }
-                    let confirmed = self.ring.answered(answer.nonce, answer.received);
-                    self.counts.failed.fetch_sub(confirmed.failed, Relaxed);
-                    self.counts.written.fetch_add(confirmed.failed, Relaxed);
+                    self.answered(&answer);
                 }
-                LinkReply::Refused => self.settle_sent(true),
+                LinkReply::Refused => {
+                    self.settle_sent(true);
+                    self.refused = Some(NOBODY.to_owned());
+                }
                 LinkReply::Nothing => return,
+            }
+        }
+    }
+
+    fn answered(&mut self, answer: &DiscoveryAnswer) {
+        if let Some(tally) = self.own.answered(answer) {
+            self.refused = None;
+            self.add(tally);
+            if std::mem::take(&mut self.is_losing) {
+                info!("the collector replies again");
+            }
+        }
+        let Some(run) = self.earlier.front_mut() else { return };
+        if run.answered(answer).is_some()
+            && run.waiting() == 0
+            && let Some(disk) = self.earlier.pop_front().and_then(|run| run.disk)
+        {
+            info!("the collector has all mapping records of an earlier run");
+            if let Err(error) = disk.remove() {
+                self.spool_trouble = Some(format!("cannot tidy the spool: {error}"));
             }
         }
     }
 
     /// Returns when to send a heartbeat, to a collector that has replied.
     fn quiet_due(&self) -> Option<Instant> {
-        let is_complete = self.ring.is_known() && !self.ring.is_repairing();
-        self.last_packet.filter(|_| is_complete).map(|last| last + QUIET)
+        let is_told = self.own.is_known() && self.own.is_complete();
+        self.last_packet.filter(|_| is_told).map(|last| last + QUIET)
     }
 
     /// Sends a packet without records: all records so far have been sent. The queue is empty, since a heartbeat is due only
@@ -215,20 +315,41 @@ impl CollectorRoad {
     fn send_heartbeat(&mut self, now: Instant) {
         self.last_packet = Some(now);
         self.buf.clear();
-        let dropped = self.dropped();
-        write_packet(self.origin, self.next, wall_clock(), dropped, (0, b""), &mut self.buf);
+        let (sent, dropped) = (self.own.clock.read(ClockReading::now()), self.dropped());
+        write_packet(self.own.origin, self.next, sent, dropped, (0, b""), &mut self.buf);
         let _ = self.link.send(&self.buf); // The next one says more.
     }
 
-    /// Counts records as failed that were sent, never confirmed, and are not kept any longer.
-    fn count_given_up(&mut self, given_up: SettledRecords) {
-        let lost = given_up.all - given_up.failed;
-        if lost > 0 {
-            self.counts.written.fetch_sub(lost, Relaxed);
-            self.counts.failed.fetch_add(lost, Relaxed);
-            if !std::mem::replace(&mut self.is_away, true) {
-                warn!("the collector does not reply: records are lost");
+    /// Changes the counters, and says once that records are lost.
+    fn add(&mut self, tally: RecordTally) {
+        for (count, change) in
+            [(&self.counts.written, tally.written), (&self.counts.failed, tally.failed)]
+        {
+            if change < 0 {
+                count.fetch_sub(change.unsigned_abs(), Relaxed);
+            } else {
+                count.fetch_add(change.unsigned_abs(), Relaxed);
             }
         }
+        if tally.lost > 0 && !std::mem::replace(&mut self.is_losing, true) {
+            let room = ROOM >> 20;
+            match &self.spool {
+                None => warn!(
+                    "the collector does not reply: records are lost, since more than {room} MiB wait (log_spool DIR \
+                     keeps more on the disk)"
+                ),
+                Some(spool) => warn!(
+                    "the collector does not reply: records are lost, since the spool {} is full (log_spool_size) or \
+                     cannot be written",
+                    spool.folder.display()
+                ),
+            }
+        }
+    }
+
+    fn trouble(&self, now: Instant) -> Option<String> {
+        let is_silent = self.own.is_known() && self.own.silence(now) >= SILENCE;
+        let silence = || is_silent.then(|| "the collector does not reply: records wait".to_owned());
+        self.refused.clone().or_else(silence).or_else(|| self.spool_trouble.clone())
     }
 }

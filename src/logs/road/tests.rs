@@ -12,7 +12,12 @@ use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, ReceivedShipment
 use pen_testing::wait_until;
 
 use crate::config::{LogFormat, LogTarget};
-use crate::logs::mapping_log::{MappingLog, wall_clock};
+use crate::logs::mapping_log::{MappingDestination, MappingLog, wall_clock};
+
+fn start(target: LogTarget, format: LogFormat) -> std::io::Result<MappingLog> {
+    let target = Some(target);
+    MappingLog::start(MappingDestination { target, format, ..MappingDestination::default() })
+}
 
 fn mapping(number: u64) -> Mapping<'static> {
     let connection = Some(number);
@@ -29,7 +34,7 @@ fn collector() -> (UdpSocket, LogTarget) {
 #[test]
 fn records_are_numbered_and_arrive_in_packets() {
     let (socket, target) = collector();
-    let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+    let log = start(target, LogFormat::Extended).unwrap();
     let mut writer = log.record_writer();
     for number in 0..100 {
         writer.record(&mapping(number), Instant::now());
@@ -56,7 +61,7 @@ fn records_are_numbered_and_arrive_in_packets() {
 fn a_missing_collector_is_reported_and_nothing_stops() {
     let (socket, target) = collector();
     drop(socket);
-    let log = MappingLog::start(Some(&target), LogFormat::Classic).unwrap();
+    let log = start(target, LogFormat::Classic).unwrap();
     let mut writer = log.record_writer();
     wait_until("the refusal is reported", || {
         writer.record(&mapping(1), Instant::now());
@@ -103,7 +108,7 @@ fn collect(socket: &UdpSocket, wanted: usize) -> Vec<u64> {
 #[test]
 fn a_collector_that_has_replied_is_told_each_second_that_there_are_no_records() {
     let (socket, target) = collector();
-    let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+    let log = start(target, LogFormat::Extended).unwrap();
     let mut writer = log.record_writer();
     writer.record(&mapping(0), Instant::now());
     writer.flush();
@@ -131,7 +136,7 @@ fn a_collector_that_has_replied_is_told_each_second_that_there_are_no_records() 
 fn records_made_while_the_collector_was_away_are_sent_again() {
     let (socket, target) = collector();
     let addr = socket.local_addr().unwrap();
-    let log = MappingLog::start(Some(&target), LogFormat::Extended).unwrap();
+    let log = start(target, LogFormat::Extended).unwrap();
     let mut writer = log.record_writer();
     writer.record(&mapping(0), Instant::now());
     writer.flush();

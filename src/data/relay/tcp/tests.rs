@@ -98,7 +98,7 @@ fn log_events_of_a_connection_carry_its_span() {
     let servers = vec![Some(ServerSettings::new(Endpoint::Ip(server_addr)))];
     let settings = RuntimeSettings { servers, ..RuntimeSettings::default() };
     let (log, access_log) =
-        (MappingLog::start(None, settings.log_format).unwrap(), AccessLog::start(None).unwrap());
+        (MappingLog::start((&settings).into()).unwrap(), AccessLog::start(None).unwrap());
     let mailbox = Arc::new(Mailbox::new().unwrap());
     let keeper = Arc::new(TlsKeeper::new(&TlsSettings::default()).unwrap());
     let shared = Arc::new(Shared::new(settings, keeper, vec![mailbox.clone()], 10));

@@ -1,0 +1,140 @@
+//! Mapping records on their way to a real collector, with deaths of either program.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use nix::sys::signal::Signal;
+use pen_journal::{Folder, JournalReader, Position};
+use pen_records::mapping::packet::Packet;
+use pen_testing::program::sibling;
+use pen_testing::{Program, TempFolder, free_port};
+
+use crate::support::{Listener, Stream, wait_until};
+
+/// A server behind a pen, and a collector that may be away.
+struct Road {
+    folder: TempFolder,
+    server: Listener,
+    collector: SocketAddr,
+}
+
+impl Road {
+    fn new() -> Self {
+        let server = Listener::tcp();
+        Self { folder: TempFolder::new(), server, collector: free_port([127, 0, 0, 1]) }
+    }
+
+    fn pen(&self, commands: &[&str]) -> (Program, SocketAddr) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
+        command.args(["-f", "-l", &self.collector.to_string()]).current_dir(self.folder.path());
+        commands.iter().for_each(|text| drop(command.args(["-O", text])));
+        command.args(["127.0.0.1:0", &self.server.endpoint().to_string()]).stdin(Stdio::null());
+        let pen = Program::start("pen", &mut command).expect("pen starts");
+        let addr = pen.wait_until_listening().expect("pen listens").parse().expect("an address");
+        (pen, addr)
+    }
+
+    fn collector(&self, options: &[&str]) -> Program {
+        let mut command = Command::new(sibling("penlogd").expect("penlogd is built"));
+        command.args(["-f", "-l", "merged.log"]).current_dir(self.folder.path());
+        command.args(options).args(["--listen", &self.collector.to_string()]).stdin(Stdio::null());
+        let program = Program::start("penlogd", &mut command).expect("the collector starts");
+        program.wait_until_listening().expect("the collector listens");
+        program
+    }
+
+    /// Opens and closes connections. Each makes two records.
+    fn visit(&self, balancer: SocketAddr, count: usize) {
+        for _ in 0..count {
+            let client = Stream::connect(&pen::config::Endpoint::Ip(balancer));
+            drop((self.server.accept(), client));
+        }
+    }
+
+    /// Records on the disk.
+    fn stored(&self) -> u64 {
+        let runs = fs::read_dir(self.folder.join("spool")).into_iter().flatten().flatten();
+        runs.map(|run| records(&run.path())).sum()
+    }
+}
+
+fn records(run: &Path) -> u64 {
+    let disk = Folder::open(run).expect("a folder");
+    let (mut reader, mut records) = (JournalReader::new(disk, Position(0)), 0);
+    while let Some(entry) = reader.read().expect("it can be read") {
+        records += u64::from(Packet::parse(&entry[24..]).expect("a packet").count());
+    }
+    records
+}
+
+/// What the collector says of the records that came.
+fn report(collector: &mut Program) -> String {
+    collector.stop(Signal::SIGTERM).expect("the collector ends");
+    let said = collector.messages();
+    let line = said.lines().find(|line| line.contains("balance: records of"));
+    line.unwrap_or_else(|| panic!("no report in:\n{said}")).to_owned()
+}
+
+#[test]
+fn records_of_a_killed_run_reach_the_collector_once_when_it_is_back() {
+    let road = Road::new();
+    let (mut pen, addr) = road.pen(&["log_spool spool"]);
+    road.visit(addr, 30);
+    wait_until("all records are on the disk", || road.stored() == 60);
+    pen.stop(Signal::SIGKILL).expect("it dies");
+    // The next run dies, too.
+    let (mut pen, addr) = road.pen(&["log_spool spool"]);
+    road.visit(addr, 5);
+    wait_until("these are on the disk", || road.stored() == 70);
+    pen.stop(Signal::SIGKILL).expect("it dies");
+    let mut collector = road.collector(&[]);
+    let (mut pen, addr) = road.pen(&["log_spool spool"]);
+    road.visit(addr, 5);
+    pen.wait_for_message("all mapping records of an earlier run").expect("the first is through");
+    let spool = road.folder.join("spool");
+    wait_until("the folders of both runs are gone", || {
+        let names = fs::read_dir(&spool).expect("a folder").flatten();
+        names.filter(|run| records(&run.path()) >= 10).count() == 0
+    });
+    assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
+    assert_eq!(fs::read_dir(&spool).expect("a folder").count(), 0, "{}", pen.messages());
+    let report = report(&mut collector);
+    assert!(report.contains("records of 3 balancers: 80 came"), "{report}");
+    assert!(report.contains("; 0 missing by their numbers"), "{report}");
+}
+
+#[test]
+fn records_made_while_the_collector_is_restarted_come_once() {
+    let road = Road::new();
+    let journal = ["--journal", "journal"];
+    let mut collector = road.collector(&journal);
+    let (mut pen, addr) = road.pen(&["log_spool spool"]);
+    road.visit(addr, 10);
+    collector.stop(Signal::SIGKILL).expect("it dies");
+    road.visit(addr, 20);
+    wait_until("they are on the disk", || road.stored() >= 40);
+    let mut collector = road.collector(&journal);
+    wait_until("the collector has them", || {
+        road.visit(addr, 1);
+        pen.messages().contains("can be sent to") || pen.messages().contains("replies again")
+    });
+    assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
+    let made = fs::read_dir(road.folder.join("spool")).expect("a folder").count();
+    assert_eq!(made, 0, "nothing is left: {}", pen.messages());
+    let report = report(&mut collector);
+    assert!(report.contains("; 0 missing by their numbers"), "{report}");
+}
+
+#[test]
+fn a_spool_that_cannot_be_used_is_said_at_the_start() {
+    let road = Road::new();
+    fs::write(road.folder.join("file"), "").expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
+    command.args(["-f", "-l", "127.0.0.1:9", "-O", "log_spool file", "127.0.0.1:0", "127.0.0.1:9"]);
+    let mut pen =
+        Program::start("pen", command.current_dir(road.folder.path())).expect("pen starts");
+    assert!(!pen.wait_for_exit().expect("it ends").success());
+    assert!(pen.messages().contains("file: not a directory"), "{}", pen.messages());
+}
