@@ -65,6 +65,14 @@ pub(super) fn file(words: &mut CommandWords<'_>) -> Parsed<SettingValue> {
     words.path("the name of a file").map(SettingValue::Path)
 }
 
+/// Parses a public key.
+pub(super) fn public_key(words: &mut CommandWords<'_>) -> Parsed<SettingValue> {
+    let what =
+        "a public key, ed25519: and 64 hexadecimal digits, as penlogd prints it at its start";
+    let key = words.word(what)?.parse();
+    key.map_or_else(|_| words.expected(what), |key| Ok(SettingValue::Key(key)))
+}
+
 /// Parses the name of a folder.
 pub(super) fn folder(words: &mut CommandWords<'_>) -> Parsed<SettingValue> {
     words.path("the name of a folder").map(SettingValue::Path)

@@ -3,9 +3,17 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use pen_stream::keys::PublicKey;
+
 /// The settings of the way to a collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeliverySettings {
+    /// The protocol.
+    pub transport: LogTransport,
+    /// The file of the own private key. With one, records go by TLS.
+    pub key: Option<PathBuf>,
+    /// The collector's public key.
+    pub collector_key: Option<PublicKey>,
     /// The folder for records that the collector has not confirmed.
     pub spool: Option<PathBuf>,
     /// Most MiB of records in that folder.
@@ -14,7 +22,18 @@ pub struct DeliverySettings {
 
 impl Default for DeliverySettings {
     fn default() -> Self {
+        let (transport, key, collector_key) = (LogTransport::Udp, None, None);
         let spool_mib = const { NonZeroUsize::new(1_024).unwrap() };
-        Self { spool: None, spool_mib }
+        Self { transport, key, collector_key, spool: None, spool_mib }
     }
+}
+
+/// The protocol of packets to a collector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogTransport {
+    /// UDP: at once, and repaired.
+    #[default]
+    Udp,
+    /// TCP.
+    Stream,
 }

@@ -26,7 +26,7 @@ use penlogd::cli::SenderArgs;
 use crate::config::acl::Acls;
 use crate::config::checks::CheckSettings;
 
-pub use delivery::DeliverySettings;
+pub use delivery::{DeliverySettings, LogTransport};
 pub use network::TrustedPeer;
 pub use tls::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 

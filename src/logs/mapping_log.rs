@@ -13,19 +13,21 @@ use pen_records::mapping::packet::{OVERHEAD, write_record};
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
-use crate::config::{LogFormat, LogTarget, RuntimeSettings};
+use crate::config::{LogFormat, LogTarget, LogTransport, RuntimeSettings};
 use crate::logs::log_thread::{
     self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
 };
 use crate::logs::mapping_file::MappingFile;
-pub use crate::logs::road::SpoolSettings;
 use crate::logs::road::classic::ClassicRoad;
 use crate::logs::road::{CollectorRoad, RecordOrigin};
+pub use crate::logs::road::{LinkSettings, SpoolSettings};
 
 /// Most bytes of a packet.
 const PACKET: usize = 1_400;
 /// Most batches in the queue.
 const QUEUE: usize = 2_048;
+/// Most faults logged until records can be sent again.
+const SAID: usize = 10;
 
 /// Where records go and how. The default switches the log off.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +36,8 @@ pub struct MappingDestination {
     pub target: Option<LogTarget>,
     /// The format of records.
     pub format: LogFormat,
+    /// The way to a collector.
+    pub link: LinkSettings,
     /// The folder for packets that a collector has not confirmed.
     pub spool: Option<SpoolSettings>,
 }
@@ -43,7 +47,25 @@ impl From<&RuntimeSettings> for MappingDestination {
         let delivery = &settings.delivery;
         let bytes = (delivery.spool_mib.get() as u64).saturating_mul(1 << 20);
         let spool = delivery.spool.clone().map(|folder| SpoolSettings { folder, bytes });
-        Self { target: settings.log.clone(), format: settings.log_format, spool }
+        let link = LinkSettings {
+            is_stream: delivery.transport == LogTransport::Stream,
+            keys: delivery.key.clone().zip(delivery.collector_key),
+        };
+        Self { target: settings.log.clone(), format: settings.log_format, link, spool }
+    }
+}
+
+impl MappingDestination {
+    /// Checks what a change of the settings may name: a key file, and the folder of the spool.
+    ///
+    /// # Errors
+    /// Names the setting and the file.
+    pub fn check(&self) -> Result<(), String> {
+        if !matches!(self.target, Some(LogTarget::Collector { .. })) {
+            return Ok(());
+        }
+        self.link.check()?;
+        self.spool.as_ref().map_or(Ok(()), SpoolSettings::check)
     }
 }
 
@@ -123,6 +145,8 @@ struct MappingWriter {
     destination: MappingDestination,
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
+    /// Faults logged since records could be sent.
+    said: Vec<String>,
     origin: RecordOrigin,
     /// The sequence number of the next record.
     next: u64,
@@ -212,6 +236,7 @@ impl MappingWriter {
             destination,
             counts: Arc::default(),
             trouble: LogTrouble::default(),
+            said: Vec::new(),
             origin: RecordOrigin::new(),
             next: 0,
             overrun: 0,
@@ -222,15 +247,15 @@ impl MappingWriter {
 
     fn open(&self) -> io::Result<MappingOutput> {
         let counts = self.counts.clone();
-        let MappingDestination { target, format, spool } = &self.destination;
+        let MappingDestination { target, format, link, spool } = &self.destination;
         Ok(match (target, format) {
             (None, _) => MappingOutput::Off,
             (Some(LogTarget::File(path)), format) => {
                 MappingOutput::File(Box::new(MappingFile::open(path, *format, &counts)?))
             }
             (Some(LogTarget::Collector { addr, .. }), LogFormat::Extended) => {
-                let (spool, origin) = (spool.clone(), self.origin);
-                let road = CollectorRoad::open(*addr, spool, origin, self.next, counts)?;
+                let (way, origin) = ((link, spool.clone()), self.origin);
+                let road = CollectorRoad::open(*addr, way, origin, self.next, counts)?;
                 MappingOutput::Collector(Box::new(road))
             }
             (Some(LogTarget::Collector { addr, .. }), LogFormat::Classic) => {
@@ -239,15 +264,21 @@ impl MappingWriter {
         })
     }
 
-    /// Logs the first failure, and the first success after failures.
-    fn set_trouble(&self, now: Option<String>) {
+    /// Logs each failure once, and the first success after failures.
+    fn set_trouble(&mut self, now: Option<String>) {
         let target = match &self.destination.target {
             Some(LogTarget::Collector { name, .. }) => name,
             _ => "a file",
         };
         match (self.trouble.replace(now.clone()), now) {
-            (None, Some(error)) => warn!(error, "cannot send mapping records to {target}"),
-            (Some(_), None) => info!("mapping records can be sent to {target} again"),
+            (Some(_), None) => {
+                self.said.clear();
+                info!("mapping records can be sent to {target} again");
+            }
+            (_, Some(error)) if self.said.len() < SAID && !self.said.contains(&error) => {
+                warn!(error, "cannot send mapping records to {target}");
+                self.said.push(error);
+            }
             _ => {}
         }
     }

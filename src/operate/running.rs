@@ -160,6 +160,9 @@ impl DataPlane for RunningBalancer {
         if turns && let Some(LogTarget::File(path)) = &settings.log {
             try_open(path)?;
         }
+        if turns {
+            destination.check()?;
+        }
         if moves && let Some(path) = &settings.access_log {
             try_open(path)?;
         }

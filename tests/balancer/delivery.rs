@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use nix::sys::signal::Signal;
 use pen_journal::{Folder, JournalReader, Position};
 use pen_records::mapping::packet::Packet;
+use pen_stream::keys::PrivateKey;
 use pen_testing::program::sibling;
 use pen_testing::{Program, TempFolder, free_port};
 
@@ -29,7 +30,7 @@ impl Road {
     fn pen(&self, commands: &[&str]) -> (Program, SocketAddr) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
         command.args(["-f", "-l", &self.collector.to_string()]).current_dir(self.folder.path());
-        commands.iter().for_each(|text| drop(command.args(["-O", text])));
+        command.args(commands.iter().flat_map(|text| ["-O", text]));
         command.args(["127.0.0.1:0", &self.server.endpoint().to_string()]).stdin(Stdio::null());
         let pen = Program::start("pen", &mut command).expect("pen starts");
         let addr = pen.wait_until_listening().expect("pen listens").parse().expect("an address");
@@ -50,6 +51,16 @@ impl Road {
         for _ in 0..count {
             let client = Stream::connect(&pen::config::Endpoint::Ip(balancer));
             drop((self.server.accept(), client));
+        }
+    }
+
+    /// Starts pen until nothing is left in the spool.
+    fn send_the_rest(&self, commands: &[&str]) {
+        let spool = self.folder.join("spool");
+        while fs::read_dir(&spool).expect("a folder").count() > 0 {
+            let (mut pen, _) = self.pen(commands);
+            pen.wait_for_message("all mapping records of an earlier run").expect("it is through");
+            assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
         }
     }
 
@@ -93,13 +104,8 @@ fn records_of_a_killed_run_reach_the_collector_once_when_it_is_back() {
     let (mut pen, addr) = road.pen(&["log_spool spool"]);
     road.visit(addr, 5);
     pen.wait_for_message("all mapping records of an earlier run").expect("the first is through");
-    let spool = road.folder.join("spool");
-    wait_until("the folders of both runs are gone", || {
-        let names = fs::read_dir(&spool).expect("a folder").flatten();
-        names.filter(|run| records(&run.path()) >= 10).count() == 0
-    });
     assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
-    assert_eq!(fs::read_dir(&spool).expect("a folder").count(), 0, "{}", pen.messages());
+    road.send_the_rest(&["log_spool spool"]);
     let report = report(&mut collector);
     assert!(report.contains("records of 3 balancers: 80 came"), "{report}");
     assert!(report.contains("; 0 missing by their numbers"), "{report}");
@@ -116,14 +122,94 @@ fn records_made_while_the_collector_is_restarted_come_once() {
     road.visit(addr, 20);
     wait_until("they are on the disk", || road.stored() >= 40);
     let mut collector = road.collector(&journal);
-    wait_until("the collector has them", || {
-        road.visit(addr, 1);
-        pen.messages().contains("can be sent to") || pen.messages().contains("replies again")
+    road.visit(addr, 5);
+    assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
+    road.send_the_rest(&["log_spool spool"]);
+    let report = report(&mut collector);
+    assert!(report.contains("; 0 missing by their numbers"), "{report}");
+}
+
+/// The keys of both ends, and commands and options that name them.
+struct Keys {
+    balancer: String,
+    collector: String,
+}
+
+impl Keys {
+    fn new(folder: &TempFolder) -> Self {
+        let make = |name| PrivateKey::generate(&folder.join(name)).expect("a key").to_string();
+        Self { balancer: make("pen.key"), collector: make("penlogd.key") }
+    }
+
+    fn commands(collector: &str) -> [String; 2] {
+        [format!("log_collector_key {collector}"), "log_key pen.key".to_owned()]
+    }
+}
+
+const WITH_KEYS: [&str; 4] = ["--key", "penlogd.key", "--authorized", "authorized"];
+
+#[test]
+fn by_tls_all_records_come_once_also_when_the_collector_dies() {
+    let road = Road::new();
+    let keys = Keys::new(&road.folder);
+    let rights = format!("{} records # pen1\n", keys.balancer);
+    fs::write(road.folder.join("authorized"), rights).expect("a file");
+    let options = [&WITH_KEYS[..], &["--journal", "journal"]].concat();
+    let mut collector = road.collector(&options);
+    let commands = Keys::commands(&keys.collector);
+    let commands = commands.each_ref().map(String::as_str);
+    let (mut pen, addr) = road.pen(&commands);
+    for _ in 0..3 {
+        road.visit(addr, 20);
+        collector.stop(Signal::SIGKILL).expect("it dies");
+        road.visit(addr, 20);
+        pen.wait_for_any_message("cannot send").expect("it says that the collector is away");
+        collector = road.collector(&options);
+    }
+    wait_until("a connection is there again", || {
+        let said = pen.messages();
+        said.matches("can be sent to").count() >= said.matches("cannot send").count()
     });
     assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
-    let made = fs::read_dir(road.folder.join("spool")).expect("a folder").count();
-    assert_eq!(made, 0, "nothing is left: {}", pen.messages());
     let report = report(&mut collector);
+    assert!(report.contains("; 0 missing by their numbers"), "{report}\n{}", pen.messages());
+}
+
+#[test]
+fn a_wrong_key_is_named_and_no_record_goes_by_udp() {
+    let road = Road::new();
+    let keys = Keys::new(&road.folder);
+    let other = PrivateKey::generate(&road.folder.join("other.key")).expect("a key").to_string();
+    for (listed, right, expected, named) in [
+        (&keys.balancer, "records", &other, "another key than log_collector_key says: ed25519:"),
+        (&other, "records", &keys.collector, "does not know this program's key"),
+        (&keys.balancer, "lines *", &keys.collector, "the collector takes no records"),
+    ] {
+        let rights = format!("{listed} {right}\n");
+        fs::write(road.folder.join("authorized"), rights).expect("a file");
+        let mut collector = road.collector(&WITH_KEYS);
+        let commands = Keys::commands(expected);
+        let (mut pen, addr) = road.pen(&commands.each_ref().map(String::as_str));
+        road.visit(addr, 3);
+        pen.wait_for_any_message(named).expect("it is said");
+        assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
+        collector.stop(Signal::SIGTERM).expect("it ends");
+        let said = collector.messages();
+        assert!(!said.contains("records of 1 balancers"), "{named}: {said}");
+    }
+}
+
+#[test]
+fn a_connection_without_keys_brings_all_records_of_a_spool() {
+    let (road, commands) = (Road::new(), ["log_transport stream", "log_spool spool"]);
+    let (mut pen, addr) = road.pen(&commands);
+    road.visit(addr, 30);
+    wait_until("all records are on the disk", || road.stored() == 60);
+    pen.stop(Signal::SIGKILL).expect("it dies");
+    let mut collector = road.collector(&[]);
+    road.send_the_rest(&commands);
+    let report = report(&mut collector);
+    assert!(report.contains("records of 1 balancers: 60 came"), "{report}");
     assert!(report.contains("; 0 missing by their numbers"), "{report}");
 }
 
@@ -136,5 +222,5 @@ fn a_spool_that_cannot_be_used_is_said_at_the_start() {
     let mut pen =
         Program::start("pen", command.current_dir(road.folder.path())).expect("pen starts");
     assert!(!pen.wait_for_exit().expect("it ends").success());
-    assert!(pen.messages().contains("file: not a directory"), "{}", pen.messages());
+    assert!(pen.messages().contains("log_spool"), "{}", pen.messages());
 }

@@ -11,8 +11,8 @@ use crate::command::values as parse;
 use crate::command::words::DurationText;
 use crate::config::address::{Host, ListenAddr, LogTargetArg, ServerArg};
 use crate::config::{
-    ClientCertificates, Endpoint, FastClose, ForwardedFor, LogFormat, LogTarget, PenConfig,
-    ProxyVersion, SelectionMode, ServerSettings, ServerTls, TlsVersion, TransportKind,
+    ClientCertificates, Endpoint, FastClose, ForwardedFor, LogFormat, LogTarget, LogTransport,
+    PenConfig, ProxyVersion, SelectionMode, ServerSettings, ServerTls, TlsVersion, TransportKind,
 };
 
 /// A field of the configuration whose value is the value of the setting.
@@ -170,6 +170,12 @@ pub(super) static ROWS: &[SettingRow] = &[
         .option("--send-proxy", OptionForm::Value, CONNECTIONS),
     SettingRow::new("log_format", "[extended|classic]", parse::choice::<LogFormat>, field!(settings.log_format),
         "format of mapping records"),
+    SettingRow::new("log_transport", "[udp|stream]", parse::choice::<LogTransport>, field!(settings.delivery.transport),
+        "protocol of mapping records to a collector"),
+    SettingRow::new("log_collector_key", "[KEY]", parse::public_key, field!(settings.delivery.collector_key),
+        "public key of the collector").none(NoForm::Absent),
+    SettingRow::new("log_key", "[FILE]", parse::file, path!(inside, settings.delivery.key),
+        "private key of this balancer, for mapping records by TLS").none(NoForm::Absent),
     SettingRow::new("log_spool", "[DIR]", parse::folder, path!(inside, settings.delivery.spool),
         "folder for mapping records that the collector has not confirmed").none(NoForm::Absent),
     SettingRow::new("log_spool_size", "[MIB]", parse::count::<NonZeroUsize>, field!(settings.delivery.spool_mib),

@@ -8,12 +8,14 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use pen_stream::keys::PublicKey;
+
 use crate::command::words::{DurationText, Quoted};
 use crate::config::address::{ListenAddr, LogTargetArg, ServerArg};
 use crate::config::checks::HealthCheck;
 use crate::config::{
-    ClientCertificates, FastClose, ForwardedFor, LogFormat, ProxyVersion, ServerTls, TlsVersion,
-    TrustedPeer,
+    ClientCertificates, FastClose, ForwardedFor, LogFormat, LogTransport, ProxyVersion, ServerTls,
+    TlsVersion, TrustedPeer,
 };
 
 /// The value of a setting, as typed. `Display` writes the words after the verb.
@@ -49,6 +51,8 @@ pub enum SettingValue {
     Log(LogTargetArg),
     /// A health check.
     Check(HealthCheck),
+    /// A public key.
+    Key(PublicKey),
 }
 
 impl Display for SettingValue {
@@ -77,6 +81,7 @@ impl Display for SettingValue {
                 ListenAddr::Port(host.clone(), *port).fmt(f)
             }
             Self::Check(check) => check.fmt(f),
+            Self::Key(key) => key.fmt(f),
         }
     }
 }
@@ -156,6 +161,7 @@ setting_type! {
     PathBuf: path => SettingValue::Path(path.clone()), SettingValue::Path(path) => Some(path.clone());
     String: name => SettingValue::Name(name.clone()), SettingValue::Name(name) => Some(name.clone());
     IpAddr: addr => SettingValue::Address(*addr), SettingValue::Address(addr) => Some(*addr);
+    PublicKey: key => SettingValue::Key(*key), SettingValue::Key(key) => Some(*key);
     HealthCheck: check => SettingValue::Check(check.clone()),
         SettingValue::Check(check) => Some(check.clone());
     ForwardedFor: policy => SettingValue::ForwardedFor(policy.clone()),
@@ -180,7 +186,7 @@ macro_rules! optional_setting_type {
     )+};
 }
 
-optional_setting_type!(u8, PathBuf, String, IpAddr, HealthCheck, ProxyVersion);
+optional_setting_type!(u8, PathBuf, String, IpAddr, HealthCheck, ProxyVersion, PublicKey);
 
 /// Implements [`SettingType`] for lists; an empty list is `no VERB`.
 macro_rules! list_setting_type {
@@ -234,6 +240,7 @@ macro_rules! word_choice {
 
 word_choice! {
     FastClose, "up, down, both or off": "up" => Server, "down" => Client, "both" => Both, "off" => Off;
+    LogTransport, "udp or stream": "udp" => Udp, "stream" => Stream;
     LogFormat, "extended or classic": "extended" => Extended, "classic" => Classic;
     ProxyVersion, "v1 or v2": "v1" => V1, "v2" => V2;
     ClientCertificates, "none, optional or required":

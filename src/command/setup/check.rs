@@ -40,6 +40,20 @@ pub fn check(config: &PenConfig) -> Result<(), String> {
             "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
         );
     }
+    if settings.delivery.key.is_some() {
+        if settings.delivery.collector_key.is_none() {
+            return Err(
+                "log_key: set log_collector_key KEY first, the public key that penlogd prints at its start"
+                    .to_owned(),
+            );
+        }
+        if settings.is_classic_collector() {
+            return Err(
+                "log_key: expected log_format extended, since classic records are not encrypted"
+                    .to_owned(),
+            );
+        }
+    }
     if settings.acls.countries.is_none()
         && let Some((number, _)) = settings.acls.iter().find(|(_, list)| list.has_countries())
     {

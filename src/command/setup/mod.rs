@@ -28,8 +28,8 @@ use crate::command::script::{self, LocatedCommand, ScriptError};
 use crate::command::settings::{self, SettingValue};
 use crate::config::address::{Host, ListenAddr, ServerArg};
 use crate::config::{
-    ClientCertificates, EmbeddedCollectorSettings, Endpoint, ExitPolicy, LogTarget, PenConfig,
-    ServerTls, TransportKind,
+    ClientCertificates, EmbeddedCollectorSettings, Endpoint, ExitPolicy, LogTarget, LogTransport,
+    PenConfig, ServerTls, TransportKind,
 };
 
 pub use check::check;
@@ -340,6 +340,18 @@ impl LoadedConfig {
                 delivery.spool.is_some(),
                 to_collector,
                 "log_spool",
+                "a collector for extended records (-l HOST:PORT)",
+            ),
+            (
+                delivery.collector_key.is_some(),
+                delivery.key.is_some(),
+                "log_collector_key",
+                "log_key",
+            ),
+            (
+                delivery.transport == LogTransport::Stream || delivery.key.is_some(),
+                to_collector,
+                "log_transport stream, log_key",
                 "a collector for extended records (-l HOST:PORT)",
             ),
             (tls.key.is_some(), clients, "ssl_key (-K)", "ssl_certificate (-E)"),

@@ -9,7 +9,7 @@ use pen_records::mapping::MappingKind;
 use pen_records::mapping::packet::PacketRecords;
 
 use super::REFUSAL;
-use super::link::{DatagramLink, LinkSend};
+use super::link::{DatagramLink, LinkFault, LinkSend};
 use crate::logs::log_thread::{LogBatch, LogCounters};
 
 /// The socket, and the last datagram.
@@ -42,9 +42,10 @@ impl ClassicRoad {
             self.buf.clear();
             mapping.write_datagram(&mut self.buf);
             match self.link.send(&self.buf) {
-                LinkSend::Failed(error) => {
+                LinkSend::Failed(fault) => {
                     self.settle_in_flight(false);
                     self.counts.failed.fetch_add(1, Relaxed);
+                    let LinkFault::Socket(error) = fault else { continue };
                     self.trouble = Some(error.to_string());
                 }
                 outcome => {

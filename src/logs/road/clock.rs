@@ -5,7 +5,10 @@
 //! run's start and the time passed since, which counts sleep and is never set. Records made by a clock that was set since the
 //! start are dated anew.
 
+use std::hash::{BuildHasher as _, RandomState};
+
 use nix::time::{ClockId, clock_gettime};
+use pen_records::shipment::SenderOrigin;
 use pen_records::time::Timestamp;
 
 use crate::logs::mapping_log::wall_clock;
@@ -103,6 +106,24 @@ impl RunClock {
         let dates = self.ahead.map(|ahead| time.offset_by(-ahead));
         let far = |date: &Timestamp| now.micros_since(*date).unsigned_abs();
         dates.into_iter().min_by_key(far).unwrap_or(time)
+    }
+}
+
+/// An identity, and the clock since it was chosen.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::logs) struct RecordOrigin {
+    pub(super) origin: SenderOrigin,
+    pub(super) clock: RunClock,
+}
+
+impl RecordOrigin {
+    /// Returns a random identity of this process, different from other balancers and from earlier runs.
+    pub(in crate::logs) fn new() -> Self {
+        let reading = ClockReading::now();
+        // The standard library seeds the hasher from the system's random numbers.
+        let id = RandomState::new().hash_one((reading.wall.as_micros(), std::process::id()));
+        let origin = SenderOrigin { id, start: reading.wall };
+        Self { origin, clock: RunClock::new(reading) }
     }
 }
 

@@ -1,7 +1,15 @@
-//! The path to the collector. No operation waits.
+//! The path to the collector: UDP, or a stream. No operation waits.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use pen_stream::client::{StreamClient, StreamError, StreamSend};
+use pen_stream::keys::{PrivateKey, PublicKey};
+use pen_stream::tls;
+use rustls::ClientConfig;
 
 /// Outcome of sending a datagram.
 #[derive(Debug)]
@@ -10,8 +18,17 @@ pub(super) enum LinkSend {
     Sent,
     /// The datagram was sent, but no process listened where the previous one went.
     PreviousRefused,
+    /// A stream takes no more now.
+    Full,
     /// The datagram was not sent.
-    Failed(io::Error),
+    Failed(LinkFault),
+}
+
+/// Why nothing can be sent.
+#[derive(Debug)]
+pub(super) enum LinkFault {
+    Socket(io::Error),
+    Stream(StreamError),
 }
 
 /// Outcome of a look for a reply.
@@ -22,6 +39,90 @@ pub(super) enum LinkReply {
     Datagram(usize),
     /// No process listened where the last datagram went.
     Refused,
+    /// The connection is lost, and with it what was sent by it.
+    Broken(StreamError),
+}
+
+/// The way to a collector.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkSettings {
+    /// Whether records go by TCP.
+    pub is_stream: bool,
+    /// The file of the private key, and the collector's public key: records go by TLS.
+    pub keys: Option<(PathBuf, PublicKey)>,
+}
+
+impl LinkSettings {
+    /// Checks the key file.
+    pub(in crate::logs) fn check(&self) -> Result<(), String> {
+        self.tls().map(drop)
+    }
+
+    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, String> {
+        let Some((path, collector)) = &self.keys else { return Ok(None) };
+        let key = PrivateKey::read(path).map_err(|error| format!("log_key {error}"))?;
+        tls::sender(&key, *collector).map(Some).map_err(|error| format!("log_key: {error}"))
+    }
+}
+
+/// A link to a collector.
+#[derive(Debug)]
+pub(super) enum CollectorLink {
+    Datagrams(DatagramLink),
+    Stream(Box<StreamClient>),
+}
+
+impl CollectorLink {
+    /// Opens a socket. A stream connects when there is something to send.
+    pub(super) fn open(addr: SocketAddr, settings: &LinkSettings) -> io::Result<Self> {
+        let invalid = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
+        let tls = settings.tls().map_err(invalid)?;
+        if !settings.is_stream && tls.is_none() {
+            return DatagramLink::open(addr).map(Self::Datagrams);
+        }
+        let mut client = StreamClient::new(None, tls);
+        client.set_addr(addr);
+        Ok(Self::Stream(Box::new(client)))
+    }
+
+    pub(super) fn send(&mut self, datagram: &[u8]) -> LinkSend {
+        match self {
+            Self::Datagrams(link) => link.send(datagram),
+            Self::Stream(client) => match client.send(datagram, Instant::now()) {
+                Ok(StreamSend::Taken) => LinkSend::Sent,
+                Ok(StreamSend::Full) => LinkSend::Full,
+                Ok(StreamSend::TooLong) => {
+                    LinkSend::Failed(LinkFault::Socket(ErrorKind::FileTooLarge.into()))
+                }
+                Err(error) => LinkSend::Failed(LinkFault::Stream(error)),
+            },
+        }
+    }
+
+    pub(super) fn receive(&mut self, reply: &mut [u8]) -> LinkReply {
+        match self {
+            Self::Datagrams(link) => link.receive(reply),
+            Self::Stream(client) => match client.receive(Instant::now()) {
+                Ok(None) => LinkReply::Nothing,
+                Ok(Some(datagram)) => {
+                    let len = datagram.len().min(reply.len());
+                    reply[..len].copy_from_slice(&datagram[..len]);
+                    LinkReply::Datagram(len)
+                }
+                Err(error) => LinkReply::Broken(error),
+            },
+        }
+    }
+
+    /// Whether the last datagram was refused, as far as is known.
+    pub(super) fn is_refused(&self) -> bool {
+        matches!(self, Self::Datagrams(link) if link.is_refused())
+    }
+
+    /// Whether bytes wait for the socket of a stream, or a handshake goes on.
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Stream(client) if client.wants_write())
+    }
 }
 
 /// Returns a UDP socket connected to `addr` that never blocks.
@@ -53,10 +154,10 @@ impl DatagramLink {
             Err(error) if error.kind() == ErrorKind::ConnectionRefused => {
                 match self.0.send(datagram) {
                     Ok(_) => LinkSend::PreviousRefused,
-                    Err(error) => LinkSend::Failed(error),
+                    Err(error) => LinkSend::Failed(LinkFault::Socket(error)),
                 }
             }
-            Err(error) => LinkSend::Failed(error),
+            Err(error) => LinkSend::Failed(LinkFault::Socket(error)),
         }
     }
 

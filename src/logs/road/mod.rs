@@ -1,4 +1,4 @@
-//! The road of mapping records to a collector: packets by UDP, confirmed and repaired.
+//! The road of mapping records to a collector: packets by UDP or by a stream, confirmed and repaired.
 //!
 //! - [`link`]: the socket.
 //! - [`run`]: packets that the collector has not confirmed, of this run of pen or of an earlier one.
@@ -27,11 +27,13 @@ use std::time::{Duration, Instant};
 
 use pen_records::mapping::packet::write_packet;
 use pen_records::mapping::packet_times::redate_records;
-use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin, StreamList};
+use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, StreamList};
 use tracing::{info, warn};
 
-use self::clock::{ClockReading, RunClock};
-use self::link::{DatagramLink, LinkReply, LinkSend};
+use self::clock::ClockReading;
+pub(super) use self::clock::RecordOrigin;
+pub use self::link::LinkSettings;
+use self::link::{CollectorLink, LinkFault, LinkReply, LinkSend};
 use self::run::{ROOM, RecordCount, RecordRun, RecordTally, RunRules};
 pub use self::storing::SpoolSettings;
 use crate::logs::log_thread::{LogBatch, LogCounters};
@@ -47,31 +49,19 @@ const ASK: Duration = Duration::from_secs(1);
 const ASK_SOON: Duration = Duration::from_millis(250);
 /// How long the last records wait for their confirmation at the end.
 const END: Duration = Duration::from_secs(1);
+/// Pause between two tries to write waiting bytes to a stream.
+const BUSY: Duration = Duration::from_millis(5);
 /// Why records fail when a datagram is refused.
 const NOBODY: &str = "no process listens there";
 
-/// An identity, and the clock since it was chosen.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct RecordOrigin {
-    origin: SenderOrigin,
-    clock: RunClock,
-}
-
-impl RecordOrigin {
-    /// Returns a random identity of this process, different from other balancers and from earlier runs.
-    pub(super) fn new() -> Self {
-        let reading = ClockReading::now();
-        // The standard library seeds the hasher from the system's random numbers.
-        let id = RandomState::new().hash_one((reading.wall.as_micros(), std::process::id()));
-        let origin = SenderOrigin { id, start: reading.wall };
-        Self { origin, clock: RunClock::new(reading) }
-    }
-}
+/// Why records wait although the collector replies.
+const STALLED: &str = "the collector takes no records: its messages say why, as for a key without 'records' in the \
+                       file of --authorized";
 
 /// The road to a collector of this package.
 #[derive(Debug)]
 pub(super) struct CollectorRoad {
-    link: DatagramLink,
+    link: CollectorLink,
     counts: Arc<LogCounters>,
     /// The number of the next record.
     next: u64,
@@ -83,7 +73,8 @@ pub(super) struct CollectorRoad {
     tidy: Option<Instant>,
     /// The last datagram, until it is known whether somebody listens there.
     in_flight: Option<SentDatagram>,
-    /// Records were given up since the collector's last reply.
+    /// Records given up, and whether some were since the collector's last reply.
+    lost: u64,
     is_losing: bool,
     /// When the last packet was sent.
     last_packet: Option<Instant>,
@@ -105,18 +96,21 @@ impl CollectorRoad {
     /// Opens the road; the next record has the number `next`.
     pub(super) fn open(
         addr: SocketAddr,
-        spool: Option<SpoolSettings>,
+        (link, spool): (&LinkSettings, Option<SpoolSettings>),
         origin: RecordOrigin,
         next: u64,
         counts: Arc<LogCounters>,
     ) -> io::Result<Self> {
         let RecordOrigin { origin, clock } = origin;
+        let link = CollectorLink::open(addr, link)?;
+        let is_ordered = matches!(link, CollectorLink::Stream(_));
         let ask = if spool.is_some() { ASK_SOON } else { ASK };
-        let rules = RunRules { is_sure: spool.is_some(), is_ordered: false, ask };
+        let rules =
+            RunRules { is_sure: spool.is_some() || is_ordered, is_ordered, is_earlier: false, ask };
         let earlier =
             spool.as_ref().map_or(Ok(VecDeque::new()), |spool| storing::earlier(spool, rules))?;
         Ok(Self {
-            link: DatagramLink::open(addr)?,
+            link,
             counts,
             next,
             own: RecordRun::new(origin, clock, rules, next, None),
@@ -125,6 +119,7 @@ impl CollectorRoad {
             spool_trouble: None,
             tidy: None,
             in_flight: None,
+            lost: 0,
             is_losing: false,
             last_packet: None,
             refused: None,
@@ -150,15 +145,17 @@ impl CollectorRoad {
         if is_sent {
             self.last_packet = Some(now);
         }
-        let tally = self.own.keep((first, self.next), &self.buf, outcome.is_some(), now);
+        // What a socket of UDP does not take is no worse than what is lost on the way.
+        let is_passed = outcome.is_some() && !matches!(outcome, Some(LinkSend::Full));
+        let tally = self.own.keep((first, self.next), &self.buf, is_passed, now);
         self.add(tally);
         match outcome {
-            None => {}
-            Some(LinkSend::Failed(error)) => {
+            None | Some(LinkSend::Full) => {}
+            Some(LinkSend::Failed(fault)) => {
                 self.settle_sent(false);
                 let tally = self.own.count(first, RecordCount::Failed);
                 self.add(tally);
-                self.refused = Some(error.to_string());
+                self.failed(&fault);
             }
             Some(outcome) => {
                 self.settle_sent(matches!(outcome, LinkSend::PreviousRefused));
@@ -196,7 +193,8 @@ impl CollectorRoad {
         let is_refused = self.link.is_refused();
         self.settle_sent(is_refused);
         let end = Instant::now() + END;
-        if self.spool.is_some() && self.own.is_known() {
+        let is_kept = self.spool.is_some() || self.is_stream();
+        if is_kept && self.own.silence(Instant::now()) < SILENCE {
             self.own.ask_now();
             while self.own.waiting() > 0 && Instant::now() < end && self.refused.is_none() {
                 self.repair(Instant::now());
@@ -220,23 +218,26 @@ impl CollectorRoad {
         }
     }
 
-    /// Records that were dropped here.
+    /// Records that will never come. The collector does not wait for so many.
     fn dropped(&self) -> u64 {
-        self.counts.overrun.load(Relaxed) + self.counts.failed.load(Relaxed)
+        self.counts.overrun.load(Relaxed) + self.lost
     }
 
     /// Counts the records of the last datagram as written, or as lost if nobody listened.
     fn settle_sent(&mut self, is_refused: bool) {
         let Some(SentDatagram { first, .. }) = self.in_flight.take() else { return };
         let counted = if is_refused { RecordCount::Failed } else { RecordCount::Written };
-        self.refused = is_refused.then(|| NOBODY.to_owned());
+        if !self.is_stream() {
+            self.refused = is_refused.then(|| NOBODY.to_owned());
+        }
         let tally = self.own.count(first, counted);
         self.add(tally);
     }
 
     fn runs_due(&self, now: Instant) -> Option<Instant> {
         let earlier = self.earlier.front().and_then(|run| run.due(now));
-        [self.own.due(now), earlier].into_iter().flatten().min()
+        let busy = self.link.is_busy().then(|| now + BUSY);
+        [self.own.due(now), earlier, busy].into_iter().flatten().min()
     }
 
     /// Asks the collector which packets have come, hears its reply, and sends others again.
@@ -244,16 +245,26 @@ impl CollectorRoad {
         self.hear();
         let reading = ClockReading::now();
         let Self { link, own, earlier, .. } = self;
-        let mut has_sent = false;
+        let (mut has_sent, mut fault) = (false, None);
         for run in std::iter::once(own).chain(earlier.front_mut()) {
             if let Some((nonce, upto)) = run.question(self.random.hash_one(now), now) {
                 let shipments = if run.is_whole() { self.next } else { upto };
                 let (origin, lines, streams) = (run.origin, 0, StreamList::default());
                 self.buf.clear();
                 DiscoveryQuestion { nonce, origin, shipments, lines, streams }.write(&mut self.buf);
-                let _ = link.send(&self.buf); // Asked again without a reply.
+                // Asked again without a reply.
+                if let LinkSend::Failed(failed) = link.send(&self.buf) {
+                    fault = Some(failed);
+                }
             }
-            let send = |packet: &[u8]| !matches!(link.send(packet), LinkSend::Failed(_));
+            let send = |packet: &[u8]| match link.send(packet) {
+                LinkSend::Sent | LinkSend::PreviousRefused => true,
+                LinkSend::Full => false,
+                LinkSend::Failed(failed) => {
+                    fault = Some(failed);
+                    false
+                }
+            };
             match run.send_burst(reading, now, send) {
                 Ok(is_sent) => has_sent |= is_sent,
                 Err(error) => self.spool_trouble = Some(format!("cannot read the spool: {error}")),
@@ -261,6 +272,9 @@ impl CollectorRoad {
         }
         if has_sent {
             self.last_packet = Some(now);
+        }
+        if let Some(fault) = fault.filter(|_| self.is_stream()) {
+            self.failed(&fault);
         }
         let tally = self.own.bound(now);
         self.add(tally);
@@ -279,8 +293,27 @@ impl CollectorRoad {
                     self.settle_sent(true);
                     self.refused = Some(NOBODY.to_owned());
                 }
+                LinkReply::Broken(error) => return self.failed(&LinkFault::Stream(error)),
                 LinkReply::Nothing => return,
             }
+        }
+    }
+
+    const fn is_stream(&self) -> bool {
+        matches!(self.link, CollectorLink::Stream(_))
+    }
+
+    /// Takes a failure. What a broken connection had under way is sent again by the next.
+    fn failed(&mut self, fault: &LinkFault) {
+        match fault {
+            LinkFault::Socket(error) => self.refused = Some(error.to_string()),
+            LinkFault::Stream(error) if error.is_new() => {
+                self.refused = Some(plain_options(&error.to_string()));
+                std::iter::once(&mut self.own)
+                    .chain(&mut self.earlier)
+                    .for_each(RecordRun::disconnect);
+            }
+            LinkFault::Stream(_) => {}
         }
     }
 
@@ -331,6 +364,7 @@ impl CollectorRoad {
                 count.fetch_add(change.unsigned_abs(), Relaxed);
             }
         }
+        self.lost += tally.lost;
         if tally.lost > 0 && !std::mem::replace(&mut self.is_losing, true) {
             let room = ROOM >> 20;
             match &self.spool {
@@ -350,6 +384,13 @@ impl CollectorRoad {
     fn trouble(&self, now: Instant) -> Option<String> {
         let is_silent = self.own.is_known() && self.own.silence(now) >= SILENCE;
         let silence = || is_silent.then(|| "the collector does not reply: records wait".to_owned());
-        self.refused.clone().or_else(silence).or_else(|| self.spool_trouble.clone())
+        let stall = || self.own.is_stalled().then(|| STALLED.to_owned());
+        let spool = || self.spool_trouble.clone();
+        self.refused.clone().or_else(silence).or_else(stall).or_else(spool)
     }
+}
+
+/// The names that options of penlog have among the settings of pen.
+fn plain_options(message: &str) -> String {
+    message.replace("--collector-key", "log_collector_key").replace("--key", "log_key")
 }

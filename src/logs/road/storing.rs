@@ -22,6 +22,12 @@ pub struct SpoolSettings {
 }
 
 impl SpoolSettings {
+    /// Makes the folder.
+    pub(in crate::logs) fn check(&self) -> Result<(), String> {
+        let made = spool::make_folder(&self.folder);
+        made.map_err(|error| format!("log_spool {}: {error}", self.folder.display()))
+    }
+
     /// Bytes of a segment: small enough that space becomes free soon.
     fn segment(&self) -> u64 {
         (self.bytes / 16).clamp(64 << 10, 16 << 20)
@@ -98,7 +104,7 @@ impl CollectorRoad {
 /// Takes over what earlier runs have left.
 pub(super) fn earlier(spool: &SpoolSettings, rules: RunRules) -> io::Result<VecDeque<RecordRun>> {
     let fail = |error: io::Error| {
-        io::Error::new(error.kind(), format!("the spool {}: {error}", spool.folder.display()))
+        io::Error::new(error.kind(), format!("log_spool {}: {error}", spool.folder.display()))
     };
     spool::make_folder(&spool.folder).map_err(fail)?;
     let found = DiskPackets::of_earlier_runs(&spool.folder, spool.segment()).map_err(fail)?;

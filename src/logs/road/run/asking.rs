@@ -11,6 +11,9 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// Longest such pause for a collector that has never replied: an old one may have to refuse questions of a balancer.
 const ASK_STRANGER: Duration = Duration::from_secs(20);
 
+/// Pause before packets are sent once more that the collector has not taken, and as much longer each time.
+const STALL: Duration = Duration::from_millis(250);
+
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RecordQuestion {
     pub(super) nonce: u64,
@@ -70,7 +73,7 @@ impl RecordRun {
         (self.since, self.under_way) = (Some(question.first), 0);
         let all = ReceivedShipments { from: 0, upto: question.upto };
         let ReceivedShipments { from, upto } = answer.received.unwrap_or(all);
-        let mut tally = RecordTally::default();
+        let (mut tally, before) = (RecordTally::default(), self.lowest());
         if self.lowest().is_none_or(|lowest| lowest >= from) {
             let upto = self.beyond_hole(upto.min(self.end()), question.upto);
             tally = self.confirm(upto);
@@ -81,6 +84,12 @@ impl RecordRun {
         self.again = missing.map(|lowest| (lowest, end));
         if self.lowest().is_none() {
             self.since = None;
+        }
+        if missing.is_some() && missing == before {
+            self.stalls += 1;
+            self.burst = Some(question.last + STALL * self.stalls.min(20));
+        } else {
+            self.stalls = 0;
         }
         Some(tally)
     }

@@ -51,7 +51,7 @@ impl KeptPacket {
     }
 
     pub(super) fn lose(mut self) -> RecordTally {
-        let lost = if self.counted == RecordCount::Failed { 0 } else { self.end - self.first };
+        let lost = self.end - self.first;
         RecordTally { lost, ..self.count(RecordCount::Failed) }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct RunRules {
     pub(super) is_sure: bool,
     /// Datagrams arrive in order or not at all: a stream.
     pub(super) is_ordered: bool,
+    /// The run has ended.
+    pub(super) is_earlier: bool,
     /// Pause before a question after the first unconfirmed packet.
     pub(super) ask: Duration,
 }
@@ -53,7 +55,6 @@ pub(super) struct RecordRun {
     pub(super) origin: SenderOrigin,
     pub(super) clock: RunClock,
     rules: RunRules,
-    is_earlier: bool,
     pub(super) disk: Option<DiskPackets>,
     memory: VecDeque<KeptPacket>,
     bytes: usize,
@@ -76,6 +77,8 @@ pub(super) struct RecordRun {
     is_known: bool,
     /// The collector has replied since the last connection.
     is_synced: bool,
+    /// Answers in a row that confirmed nothing of what was sent again.
+    stalls: u32,
     /// Bytes sent again since the last answer, and the next time for a burst.
     under_way: usize,
     burst: Option<Instant>,
@@ -93,8 +96,7 @@ impl RecordRun {
         Self {
             origin,
             clock,
-            rules,
-            is_earlier: disk.is_some(),
+            rules: RunRules { is_earlier: disk.is_some(), ..rules },
             // What an earlier run has sent, and a stream before it is connected, is asked for first.
             is_synced: disk.is_none() && !rules.is_ordered,
             sent: disk.as_ref().map_or(first, DiskPackets::confirmed),
@@ -109,6 +111,7 @@ impl RecordRun {
             since: None,
             is_curious: false,
             is_known: false,
+            stalls: 0,
             under_way: 0,
             burst: None,
         }
@@ -116,6 +119,11 @@ impl RecordRun {
 
     pub(super) const fn is_known(&self) -> bool {
         self.is_known
+    }
+
+    /// Whether the collector replies and takes nothing.
+    pub(super) const fn is_stalled(&self) -> bool {
+        self.stalls >= 4
     }
 
     /// How long the collector has not replied.
@@ -143,7 +151,7 @@ impl RecordRun {
 
     /// Whether the number of the next record is told in questions.
     pub(super) fn is_whole(&self) -> bool {
-        !self.is_earlier && self.is_complete()
+        !self.rules.is_earlier && self.is_complete()
     }
 
     /// Whether memory is nearly full.

@@ -73,7 +73,7 @@ impl RecordRun {
             let mut bytes = packet.bytes.clone();
             restamp_packet(&mut bytes, self.clock.at(reading));
             let numbers = (packet.first, packet.end, bytes.len());
-            if self.is_earlier {
+            if self.rules.is_earlier {
                 self.add_hole(from, numbers.0);
             }
             return Ok(send(&bytes).then_some(numbers));
