@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::info;
 
-use crate::cli::{CollectorConfig, SenderArgs};
+use crate::cli::{CollectorConfig, JournalArgs, SenderArgs};
 use crate::listeners::{BoundListener, ListenerWatch, say_listening};
 use crate::run::{CollectorLoop, LoopEvents, runtime};
 use crate::socket::ListenTarget;
@@ -30,15 +30,20 @@ impl BoundCollector {
         BoundListener::bind(ListenTarget::At(addr)).map(Self)
     }
 
-    /// Starts the thread, with the default settings of `penlogd` and the options about senders.
+    /// Starts the thread, with the default settings of `penlogd` and the options about senders and the journal.
     ///
     /// # Errors
     /// The log cannot be opened, or no thread can be started.
-    pub fn start(self, log: PathBuf, senders: SenderArgs) -> Result<RunningCollector, ActionError> {
+    pub fn start(
+        self,
+        log: PathBuf,
+        senders: SenderArgs,
+        journal: JournalArgs,
+    ) -> Result<RunningCollector, ActionError> {
         let (events, received) = unbounded_channel();
         let (say, said) = mpsc::sync_channel(1);
         // The loop cannot move between threads, so the new thread creates it.
-        let work = move || match prepare(self.0, log, senders) {
+        let work = move || match prepare(self.0, log, senders, journal) {
             Ok((runtime, collector_loop, watch)) => {
                 // The owner waits for this, unless its thread panicked.
                 let _ = say.send(Ok(()));
@@ -59,9 +64,10 @@ fn prepare(
     listener: BoundListener,
     log: PathBuf,
     senders: SenderArgs,
+    journal: JournalArgs,
 ) -> Result<(Runtime, CollectorLoop, ListenerWatch), ActionError> {
     let mut config =
-        CollectorConfig::embedded(log, senders).doing("use the collector's options")?;
+        CollectorConfig::embedded(log, senders, journal).doing("use the collector's options")?;
     config.settings.allow.add_owner(listener.datagrams.addr().ip());
     config.remarks.iter().for_each(|remark| info!("{remark}"));
     let collector_loop = CollectorLoop::new(config, vec![listener])?;

@@ -14,7 +14,7 @@ use clap::{
     Arg, ArgAction, ArgMatches, CommandFactory as _, FromArgMatches as _, Parser, value_parser,
 };
 use pen_daemon::arguments::{socket_addr, without_wrong_tip};
-use penlogd::cli::SenderArgs;
+use penlogd::cli::{JournalArgs, SenderArgs};
 
 use crate::command::settings::{self, OptionForm, SettingOption, SettingRow, SettingValue};
 use crate::command::words::Quoted;
@@ -95,6 +95,9 @@ pub struct PenArgs {
     /// The options of the collector about senders.
     #[command(flatten, next_help_heading = "Collector")]
     pub senders: SenderArgs,
+    /// The options of the collector about its journal.
+    #[command(flatten, next_help_heading = "Collector")]
+    pub journal: JournalArgs,
     /// Check the configuration and its files, print the errors, and exit
     #[arg(long, help_heading = "Process")]
     pub check: bool,

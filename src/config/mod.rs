@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use pen_daemon::process::Process;
 use pen_records::addr::ClientAddr;
-use penlogd::cli::SenderArgs;
+use penlogd::cli::{JournalArgs, SenderArgs};
 
 use crate::config::acl::Acls;
 use crate::config::checks::CheckSettings;
@@ -91,6 +91,8 @@ pub struct EmbeddedCollectorSettings {
     pub log: PathBuf,
     /// The options about senders of lines.
     pub senders: SenderArgs,
+    /// The options about the journal.
+    pub journal: JournalArgs,
 }
 
 /// The policy for `exit` at the control port.

@@ -42,35 +42,61 @@ fn ask(client: Ipv4Addr, balancer: SocketAddr, page: &str) -> io::Result<Vec<u8>
 
 #[test]
 fn one_process_balances_and_writes_a_log_with_the_real_clients() {
+    collects_lines(&pen_testing::TempFolder::new(), &[]);
+}
+
+#[test]
+fn the_collector_inside_keeps_a_journal() {
     let folder = pen_testing::TempFolder::new();
+    let journal = folder.join("journal").display().to_string();
+    collects_lines(&folder, &["--journal", &journal, "--durable", "process"]);
+    let files = std::fs::read_dir(&journal).unwrap().flatten();
+    let bytes: u64 = files.map(|file| file.metadata().unwrap().len()).sum();
+    assert!(bytes > 500, "{bytes}");
+}
+
+#[test]
+fn a_journal_without_a_collector_is_refused() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
+    command.args(["-f", "--journal", "journal", "127.0.0.1:0", "127.0.0.1:9"]);
+    let mut pen = Program::start("pen", &mut command).unwrap();
+    assert!(!pen.wait_for_exit().unwrap().success());
+    assert!(pen.messages().contains("--journal: expected --collect with it"), "{}", pen.messages());
+}
+
+/// Makes three visits, and expects their lines with the clients.
+fn collects_lines(folder: &pen_testing::TempFolder, options: &[&str]) {
     let merged = folder.join("access.log");
-    let server = TcpListener::bind((Ipv4Addr::new(127, 0, 1, 77), 0)).unwrap();
+    let server = TcpListener::bind((Ipv4Addr::new(127, 0, 1, 77), 0)).expect("it works");
     // The port is free by now, and most likely still in a moment.
-    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let collect = free.local_addr().unwrap();
+    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("it works");
+    let collect = free.local_addr().expect("it works");
     drop(free);
     let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
     command.args(["-f", "--collect", &collect.to_string(), "--merged-log"]).arg(&merged);
-    command.args(["127.0.0.1:0", &server.local_addr().unwrap().to_string()]);
-    let mut pen = Program::start("pen", &mut command).unwrap();
-    let listening = || pen.wait_until_listening().unwrap().parse::<SocketAddr>().unwrap();
+    command.args(options);
+    command.args(["127.0.0.1:0", &server.local_addr().expect("it works").to_string()]);
+    let mut pen = Program::start("pen", &mut command).expect("it works");
+    let listening =
+        || pen.wait_until_listening().expect("it works").parse::<SocketAddr>().expect("an address");
     // The collector and the balancer each say so.
-    let addr = [listening(), listening()].into_iter().find(|&addr| addr != collect).unwrap();
+    let addr =
+        [listening(), listening()].into_iter().find(|&addr| addr != collect).expect("two ports");
     let served = std::thread::spawn(move || {
         for _ in 0..3 {
-            serve(&server, collect).unwrap();
+            serve(&server, collect).expect("it works");
         }
     });
     for (client, page) in [(7, "/a"), (8, "/b"), (9, "/c")] {
-        let answer = ask(Ipv4Addr::new(127, 0, 9, client), addr, page).unwrap();
+        let answer = ask(Ipv4Addr::new(127, 0, 9, client), addr, page).expect("it works");
         assert!(answer.ends_with(b"ok"), "{}", answer.escape_ascii());
     }
-    served.join().unwrap();
+    served.join().expect("it works");
     // At the end it decides and writes what is left, and says how it went.
-    assert!(pen.stop(Signal::SIGTERM).unwrap().success());
+    assert!(pen.stop(Signal::SIGTERM).expect("it works").success());
     let said = pen.messages();
     let balance: Vec<_> = said.lines().filter(|line| line.contains("balance: lines:")).collect();
-    let log = std::fs::read_to_string(&merged).unwrap();
+    let log = std::fs::read_to_string(&merged).expect("it works");
     let clients: Vec<_> = log.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(clients, ["127.0.9.7", "127.0.9.8", "127.0.9.9"], "{log}\n{balance:?}");
     assert!(balance.iter().any(|line| line.contains("lines: 3 received")), "{balance:?}");

@@ -3,6 +3,7 @@
 //! `senders` holds the options about senders, which `pen --collect` takes, too; `check` is the option `--check`.
 
 mod check;
+mod journal;
 mod senders;
 
 use std::fmt;
@@ -26,11 +27,11 @@ use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
 use pen_stream::keys::PrivateKey;
 
 pub use self::check::no_place;
+pub use self::journal::JournalArgs;
 pub use self::senders::SenderArgs;
 use crate::allow::Allow;
 use crate::authorized::AuthorizedKeys;
 use crate::collector::CollectorSettings;
-use crate::journal::Durability;
 use crate::journaling::JournalSettings;
 use crate::output::OutputSettings;
 use crate::socket::ListenTarget;
@@ -104,18 +105,8 @@ pub struct CollectorArgs {
     /// With --explain: also name the mappings that could explain the line, and the evidence for each
     #[arg(long, requires = "explain")]
     candidates: bool,
-    /// Keep what comes in this folder until it is in the log, so that a restart, a kill or a power cut loses
-    /// no line and writes none twice
-    #[arg(long, value_name = "DIR", requires = "log")]
-    journal: Option<PathBuf>,
-    /// With --journal: confirm lines when they survive a power cut (`disk`), or the death of penlogd
-    /// (`process`)
-    #[arg(long, value_name = "WHAT", value_enum, default_value = "disk", requires = "journal")]
-    durable: Durability,
-    /// With --journal: about the most MiB to keep in it
-    #[arg(long, value_name = "MIB", default_value = "2048", requires = "journal",
-          value_parser = number("MiB", 16..=1_048_576))]
-    journal_size: u32,
+    #[command(flatten)]
+    journal: JournalArgs,
     /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: ReportFormat,
@@ -227,12 +218,14 @@ impl CollectorConfig {
     /// Returns the default settings with this log, for an embedded collector.
     ///
     /// # Errors
-    /// The options about senders cannot be used.
-    pub fn embedded(log: PathBuf, senders: SenderArgs) -> Result<Self, CollectorArgsError> {
+    /// The options cannot be used.
+    pub fn embedded(
+        log: PathBuf,
+        senders: SenderArgs,
+        journal: JournalArgs,
+    ) -> Result<Self, CollectorArgsError> {
         let args = CollectorArgs::parse_from(["penlogd", "-f", "--listen", "127.0.0.1:0"]);
-        let config = Self::try_from(CollectorArgs { senders, ..args })?;
-        let output = OutputSettings { log: Some(log), ..config.output };
-        Ok(Self { output, ..config })
+        Self::try_from(CollectorArgs { log: Some(log), senders, journal, ..args })
     }
 }
 
@@ -246,8 +239,11 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             Some(_) => Ok(file.map(|file| PathBuf::from("/").join(file))),
             None => path(file),
         };
+        if args.journal.journal.is_some() && args.log.is_none() {
+            return Err(CollectorArgsError(vec!["--journal: expected -l FILE with it".to_owned()]));
+        }
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
-        let journal = jailed(args.journal)?;
+        let journal = jailed(args.journal.journal)?;
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
             Some(port) => vec![ListenTarget::Everywhere(port)],
@@ -290,10 +286,10 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
                 log_bytes: memory / 8,
                 journal: journal.map(|folder| JournalSettings {
                     folder,
-                    durability: args.durable,
+                    durability: args.journal.durable,
                     window: args.window,
                     wait: args.wait,
-                    bytes: u64::from(args.journal_size) << 20,
+                    bytes: u64::from(args.journal.journal_size) << 20,
                 }),
             },
             report: args.report,

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use pen_daemon::process::Process;
 
-use penlogd::cli::SenderArgs;
+use penlogd::cli::{JournalArgs, SenderArgs};
 
 use crate::command::apply::{ApplyPhase, CommandAction, CommandOutcome};
 use crate::command::cli::PenArgs;
@@ -151,15 +151,20 @@ impl LoadedConfig {
         self.config.status = args.status;
         let log = args.merged_log.as_deref().map(|path| env.inside(path));
         let collect = args.collect.zip(log);
-        let senders = args.senders.clone();
+        let (senders, journal) = (args.senders.clone(), args.journal.clone());
+        let folder = journal.journal.as_deref().map(|path| env.inside(path));
+        let journal = JournalArgs { journal: folder, ..journal };
         self.config.collect =
-            collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log, senders });
+            collect.map(|(addr, log)| EmbeddedCollectorSettings { addr, log, senders, journal });
     }
 
     /// Checks the options of the collector in this process.
     fn check_senders(args: &PenArgs) -> Result<(), SetupError> {
         if let (Some((option, _)), None) = (args.senders.given().next(), args.collect) {
             return Err(SetupError::at(option, "expected --collect with it"));
+        }
+        if args.journal.journal.is_some() && args.collect.is_none() {
+            return Err(SetupError::at("--journal", "expected --collect with it"));
         }
         args.senders.settings().map_err(SetupError::from_lines).map(|_| ())
     }
@@ -403,6 +408,7 @@ impl LoadedConfig {
             ("-X", (config.exit == ExitPolicy::Allowed).then(String::new)),
             ("--status", config.status.map(|addr| addr.to_string())),
             ("--collect", config.collect.as_ref().map(|collect| collect.addr.to_string())),
+            ("--journal", config.collect.as_ref().and_then(|it| path(&it.journal.journal))),
             ("--merged-log", config.collect.as_ref().map(|it| it.log.display().to_string())),
         ] {
             let line = value.map(|value| format!("# {option} {value}").trim_end().to_owned());

@@ -27,7 +27,7 @@ pub use self::plan::RunPlan;
 use self::reloader::Reloader;
 use self::service::Service;
 use crate::command::apply::CommandAction;
-use crate::config::{PenConfig, PoolServerId};
+use crate::config::{EmbeddedCollectorSettings, PenConfig, PoolServerId};
 use crate::data::balancer::{Balancer, Bound};
 use crate::data::relay::socket::{NEEDS_RIGHTS, may_be_transparent};
 use crate::operate::control::port::{ControlPort, SocketFileGuard};
@@ -138,7 +138,8 @@ fn start_collector(
     config: &PenConfig,
 ) -> Result<Option<RunningCollector>, ActionError> {
     let (Some(collector), Some(settings)) = (collector, &config.collect) else { return Ok(None) };
-    collector.start(settings.log.clone(), settings.senders.clone()).map(Some)
+    let EmbeddedCollectorSettings { log, senders, journal, .. } = settings.clone();
+    collector.start(log, senders, journal).map(Some)
 }
 
 /// Creates the operator, carries out the start-up commands, and starts the lookups of server names.
