@@ -224,6 +224,15 @@ fn new_records_wait_for_their_turn_behind_a_long_backlog() {
 }
 
 #[test]
+fn a_collector_that_never_replied_gets_all_records_at_once() {
+    let mut bench = Bench::new(UDP);
+    for number in 0..20 {
+        assert!(bench.run.is_live(), "{number}");
+        bench.run.keep((number * 100_000, (number + 1) * 100_000), b"", true, bench.now);
+    }
+}
+
+#[test]
 fn what_waits_for_a_second_is_on_the_disk_and_the_next_run_sends_it() {
     let (folder, mut bench) = (TempFolder::new(), Bench::asked(SURE));
     bench.answer(0, 10);

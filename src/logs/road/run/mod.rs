@@ -174,10 +174,11 @@ impl RecordRun {
         self.is_synced && self.again.is_none() && self.sent >= self.end()
     }
 
-    /// Whether a new packet goes out at once.
+    /// Whether a new packet goes out at once. One that never replies gets all of them.
     pub(super) fn is_live(&self) -> bool {
         let is_next = self.is_synced && self.sent >= self.end();
-        is_next && !(self.rules.is_ordered && self.again.is_some()) && self.waiting() <= APART
+        let is_near = self.waiting() <= APART || !(self.is_known || self.rules.is_sure);
+        is_next && is_near && !(self.rules.is_ordered && self.again.is_some())
     }
 
     /// Keeps a new packet, which may have been sent.
