@@ -20,7 +20,7 @@ fn change(row: &SettingRow) -> String {
     let value = match (row.verb, row.usage) {
         ("geoip", _) => "countries.mmdb",
         ("ssl_minimum", _) => "1.3",
-        (_, "[N]") => "7",
+        (_, "[N]" | "[MIB]") => "7",
         (_, "[TIME]") => "1234ms",
         (_, "[FILE]" | "[DIR]") => "\"/srv/a b\"",
         (_, "[ADDR]") => "2001:db8::1",
@@ -33,6 +33,8 @@ fn change(row: &SettingRow) -> String {
         (_, "[up|down|both|off]") => "up",
         (_, "[v1|v2]") => "v1",
         (_, "[extended|classic]") => "classic",
+        (_, "[udp|stream]") => "stream",
+        (_, "[KEY]") => "ed25519:3333333333333333333333333333333333333333333333333333333333333333",
         (_, "[none|optional|required]") => "optional",
         (_, "[off|verified|unverified]") => "verified",
         ("check", _) => "http HEAD /health 200-204",
