@@ -2,12 +2,14 @@
 //!
 //! - [`stage`]: a whole site on loopback: real web servers, a balancer, and visitors whose addresses are known.
 //! - [`accuracy`]: how many lines of a merged log name the right client.
+//! - [`attack`]: what somebody gets in who reaches the collector's port, with keys and without.
 //! - [`delivery`]: what is lost and what comes twice when programs are killed.
 //! - [`speed`]: time and memory beside other programs in the same run.
 //! - [`soak`]: whether memory grows under mixed load.
 //! - [`story`]: makes the log files of `fixtures/` again.
 
 pub mod accuracy;
+pub mod attack;
 pub mod delivery;
 pub mod soak;
 pub mod speed;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{ActionError, accuracy, delivery, soak, speed, story};
+use pen_bench::{ActionError, accuracy, attack, delivery, soak, speed, story};
 use pen_daemon::error::{Exit, complain};
 
 #[derive(Parser)]
@@ -18,6 +18,8 @@ struct BenchArgs {
 enum Command {
     /// How many lines name the right client: real programs, known truth, ours beside the C programs
     Accuracy(accuracy::AccuracyArgs),
+    /// What somebody gets in who reaches the collector's port, with keys and without
+    Attack(attack::AttackArgs),
     /// What is lost and what comes twice when the collector or the shipper is killed, restarted or stopped
     Delivery(delivery::DeliveryArgs),
     /// Mixed load through the balancer for a while, good and bad; fails if its memory grows
@@ -34,6 +36,7 @@ enum Command {
 fn main() -> ExitCode {
     let done: Result<(), ActionError> = match BenchArgs::parse().command {
         Command::Accuracy(args) => accuracy::run(&args),
+        Command::Attack(args) => attack::run(&args),
         Command::Delivery(args) => delivery::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Speed(args) => speed::run(&args),

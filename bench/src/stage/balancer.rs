@@ -142,6 +142,20 @@ impl Balancer {
         self.process.signal(Signal::SIGHUP)
     }
 
+    /// Ends the balancer by SIGKILL.
+    ///
+    /// # Errors
+    /// If the program does not end in time.
+    pub fn kill(&mut self) -> Result<(), ActionError> {
+        self.process.stop(Signal::SIGKILL).map(|_status| ())
+    }
+
+    /// What it said.
+    #[must_use]
+    pub fn messages(&self) -> String {
+        self.process.messages()
+    }
+
     /// Ends the balancer, which writes the rest of its log.
     ///
     /// # Errors

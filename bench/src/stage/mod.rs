@@ -2,7 +2,7 @@
 //!
 //! Each part is started by itself and ends when dropped: [`Web`] is nginx or Apache at an address of its
 //! own, [`Balancer`] is `pen`, [`Site`] is both, [`Collector`] and [`Shipper`] are the C programs or ours, [`Tee`]
-//! lets two collectors hear the same, [`visitors`] sends the requests. What each web server writes for the
+//! lets two collectors hear the same, [`FaultyRelay`] is a bad network, [`visitors`] sends the requests. What each web server writes for the
 //! world is `access.log`; what only we read is `truth.log`: the same line behind the client's own address,
 //! which travelled in a header that nobody else looks at.
 
@@ -14,6 +14,7 @@ mod echo;
 mod haproxy;
 mod kernel;
 mod nginx;
+mod relay;
 mod site;
 mod tee;
 mod truth;
@@ -32,6 +33,7 @@ pub use pen_testing::program::{
     installed, require_installed, run_to_end, run_with_messages, sibling,
 };
 pub use pen_testing::{Deadline, PATIENCE, Program, TempFolder, free_port};
+pub use relay::{FaultyRelay, Heard};
 pub use site::Site;
 pub use tee::{Faults, Share, Tee};
 pub use truth::{Mark, Score, Truth, TruthText, marks, share};

@@ -34,6 +34,14 @@ pub struct Faults {
     pub late: u64,
 }
 
+impl Faults {
+    /// So many in 100 of each.
+    #[must_use]
+    pub const fn in_hundred(share: u64) -> Self {
+        Self { lost: 10 * share, doubled: 10 * share, late: 10 * share }
+    }
+}
+
 /// The part of the traffic that a collector gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Share {

@@ -138,6 +138,18 @@ impl Web {
         self.addr
     }
 
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it and the programs that it started said.
+    #[must_use]
+    pub fn error_log(&self) -> PathBuf {
+        self.folder.join("error.log")
+    }
+
     /// The public log.
     #[must_use]
     pub fn access_log(&self) -> PathBuf {

@@ -372,6 +372,20 @@ fn agent(number: usize) -> String {
 /// # Errors
 /// When most visits fail.
 pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally, ActionError> {
+    let tally = send_whatever_fails(visits, to, sending);
+    if tally.failed * 2 > visits.len() {
+        return Err(ActionError::new(format!(
+            "{} of {} visits to {to} failed",
+            tally.failed,
+            visits.len()
+        )));
+    }
+    Ok(tally)
+}
+
+/// As [`send`], to a site that is not always there.
+#[must_use]
+pub fn send_whatever_fails(visits: &[Visit], to: SocketAddr, sending: Sending) -> Tally {
     let (next, answered, failed) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
     let times = sending.per_second.map(|rate| wire::times(visits, rate)).unwrap_or_default();
     let started = Instant::now();
@@ -394,19 +408,7 @@ pub fn send(visits: &[Visit], to: SocketAddr, sending: Sending) -> Result<Tally,
             });
         }
     });
-    let tally = Tally {
-        answered: answered.into_inner(),
-        failed: failed.into_inner(),
-        took: started.elapsed(),
-    };
-    if tally.failed * 2 > visits.len() {
-        return Err(ActionError::new(format!(
-            "{} of {} visits to {to} failed",
-            tally.failed,
-            visits.len()
-        )));
-    }
-    Ok(tally)
+    Tally { answered: answered.into_inner(), failed: failed.into_inner(), took: started.elapsed() }
 }
 
 fn make(
