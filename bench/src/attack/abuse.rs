@@ -1,7 +1,7 @@
 //! Connections that are not what they should be.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -178,11 +178,11 @@ fn record_from(
         let (mut back, mut from) = (client.try_clone().ok()?, server.try_clone().ok()?);
         std::thread::spawn(move || std::io::copy(&mut from, &mut back).ok());
         let mut buf = [0; 4_096];
-        loop {
-            let len = client.read(&mut buf).ok().filter(|&len| len > 0)?;
+        while let Ok(len @ 1..) = client.read(&mut buf) {
             keep.lock().ok()?.extend_from_slice(&buf[..len]);
             server.write_all(&buf[..len]).ok()?;
         }
+        server.shutdown(Shutdown::Write).ok()
     });
     Ok((recorded, addr))
 }

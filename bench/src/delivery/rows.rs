@@ -54,8 +54,8 @@ fn power_cuts(seeds: u32) -> Result<Finding, ActionError> {
     const TESTS: [&[&str]; 2] =
         [&["-p", "pen-journal", "--test", "power_cuts"], &["-p", "penlogd", "--lib", "journal"]];
     if seeds == 0 {
-        let remark = "`--power-cuts 10000`, or `PEN_SEEDS=10000 cargo test -p pen-journal --test power_cuts` \
-                      and `-p penlogd --lib journal`";
+        let remark = "`--power-cuts 10000`, or `cargo test -p pen-journal --test power_cuts` and \
+                      `PEN_SEEDS=10000 cargo test -p penlogd --lib journal`";
         return Ok(Finding { remark: Some(remark.to_owned()), ..Finding::default() });
     }
     for test in TESTS {
