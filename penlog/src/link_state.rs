@@ -310,12 +310,11 @@ impl LinkState {
         self.begin_at(now, now + ASK_REFUSED);
     }
 
-    /// Handles the silence of every address. Falls back to classic datagrams, with a question from time to time. Returns
-    /// `false` for a collector of this package, which `accepts_streams` or has replied before: lines wait, and questions
-    /// go on.
-    pub(crate) fn silent(&mut self, now: Instant, accepts_streams: bool) -> bool {
-        self.ours |= accepts_streams;
-        if self.ours {
+    /// Handles the silence of every address. Falls back to classic datagrams, with a question from time to time, where the
+    /// collector `refuses_streams` and has never replied. Otherwise returns `false`: lines wait, and
+    /// questions go on.
+    pub(crate) fn silent(&mut self, now: Instant, refuses_streams: bool) -> bool {
+        if self.ours || !refuses_streams {
             self.begin(now);
             return false;
         }
@@ -365,7 +364,7 @@ mod tests {
         assert_eq!(asked, [0, 250, 750, 1750]);
         let now = after(start, 3000);
         assert_eq!(link.tick(now), LinkAction::Silence);
-        assert!(link.silent(now, false));
+        assert!(link.silent(now, true));
         assert_eq!((link.mode(now), link.tick(now)), (SendMode::Classic, LinkAction::Nothing));
         assert_eq!(link.tick(after(start, 13_000)), LinkAction::Ask);
         assert_eq!(link.answered(&answer(0, 0), now), ReplyOutcome::Ours, "late is good enough");
@@ -483,7 +482,7 @@ mod tests {
                     }
                     LinkAction::Silence => {
                         silences += 1;
-                        assert!(!link.silent(now, false));
+                        assert!(!link.silent(now, true));
                     }
                     LinkAction::Nothing => {}
                 }
@@ -519,12 +518,12 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_collector_that_accepts_streams_is_busy_and_not_classic() {
+    fn a_silent_collector_that_refuses_no_stream_is_not_taken_for_a_classic_one_until_it_does() {
         let start = Instant::now();
         let mut link = LinkState::new(false, false, start);
-        assert!(!link.silent(start + HOLD, true));
-        let later = start + HOLD + HOLD_OURS / 2;
+        assert!(!link.silent(start + HOLD, false));
+        let later = start + HOLD + HOLD / 2;
         assert_eq!((link.mode(later), link.tick(later)), (SendMode::Hold, LinkAction::Ask));
-        assert!(!link.silent(later, false), "it stays one of ours");
+        assert!(link.silent(start + 2 * HOLD, true));
     }
 }

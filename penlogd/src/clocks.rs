@@ -17,6 +17,9 @@ const ENOUGH: u32 = 8;
 /// Microseconds by which a line is late, besides its resolution, that was logged before its shipper ran.
 const BACKLOG: i64 = 500_000;
 
+/// Microseconds from the first line of a new shipper in which it reads what was logged before it ran.
+const FIRST_READ: i64 = 150_000;
+
 /// Microseconds after which a shipper that catches up has to have become less late, and by how many: otherwise its lines
 /// are late for another reason.
 const CATCH_UP: i64 = 2_000_000;
@@ -43,6 +46,8 @@ pub(crate) struct ServerClock {
     catches_up: Option<(Timestamp, i64)>,
     /// Microseconds by which the clock of the new shipper's machine is ahead.
     shipper: Option<i64>,
+    /// When the new shipper read its first line.
+    first_read: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +71,14 @@ pub struct LiveClockOffset {
 
 impl Default for ServerClock {
     fn default() -> Self {
-        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1, catches_up: None, shipper: None }
+        Self {
+            spans: [EMPTY; 2],
+            since: Timestamp::MIN,
+            step: 1,
+            catches_up: None,
+            shipper: None,
+            first_read: None,
+        }
     }
 }
 
@@ -74,7 +86,7 @@ impl ServerClock {
     /// Takes notice of a shipper that is new, whose clock is `ahead` by so many microseconds: it may go on where another
     /// one was ended.
     pub(crate) fn catch_up(&mut self, ahead: i64) {
-        self.shipper = Some(ahead);
+        (self.shipper, self.first_read) = (Some(ahead), None);
         self.catches_up = Some((Timestamp::MAX, i64::MAX));
     }
 
@@ -93,7 +105,10 @@ impl ServerClock {
         if self.catches_up.is_some() {
             if let Some(at) = self.logged_here(logged.0, read) {
                 let late = read.micros_since(at);
-                if late > logged.1.micros() + BACKLOG && self.is_catching_up(read, late) {
+                // By the stamp even if the line is late by less than the stamp can tell.
+                let is_first = self.is_first(read);
+                if is_first || late > logged.1.micros() + BACKLOG && self.is_catching_up(read, late)
+                {
                     return (at, logged.1);
                 }
                 if is_behind {
@@ -113,6 +128,15 @@ impl ServerClock {
         }
         let at = logged.offset_by(-self.shipper?);
         (read.micros_since(at).abs() <= PLAUSIBLE).then_some(at)
+    }
+
+    /// Whether a line belongs to those that a new shipper finds. By the clock of its machine alone nobody knows.
+    fn is_first(&mut self, read: Timestamp) -> bool {
+        if self.shipper.is_none() || self.ahead().is_none() {
+            return false;
+        }
+        let first = *self.first_read.get_or_insert(read);
+        read.micros_since(first) < FIRST_READ
     }
 
     /// Whether lines become less late: `late` microseconds is the last one.
@@ -231,10 +255,12 @@ mod tests {
             let error = found.micros_since(at(second * 1_000)).abs();
             assert!(resolution == Resolution::Second && error < 10_000, "{error}");
         }
-        assert_eq!(clock.date(stamp(59_900), read, false), fine(read));
+        let found = clock.date(stamp(59_900), read, false);
+        assert_eq!(found.1, Resolution::Second, "what is found at once was logged before");
+        assert_eq!(clock.date(stamp(60_150), at(60_160), false), fine(at(60_160)));
         assert_eq!(
-            clock.date(stamp(50_000), at(60_100), false),
-            fine(at(60_100)),
+            clock.date(stamp(50_000), at(60_200), false),
+            fine(at(60_200)),
             "a slow answer again"
         );
     }

@@ -7,7 +7,7 @@ use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment, StreamList,
 };
 
-use super::socket::{Received, SendOutcome, accepts_streams};
+use super::socket::{Received, SendOutcome, refuses_streams};
 use super::{Shipper, shipped_lines};
 use crate::link_state::{ReplyOutcome, SendMode};
 use crate::report::ShipperCounts;
@@ -111,11 +111,12 @@ impl Shipper {
         self.destination.choose(addr);
         self.open(now);
         let is_stream = self.socket.is_stream();
-        if !self.state.silent(now, !is_stream && accepts_streams(addr)) {
+        if !self.state.silent(now, !is_stream && refuses_streams(addr)) {
             let hint = match is_stream {
                 true => " (only a penlogd of this package has streams)",
                 false => {
-                    ", where a penlogd of this package is or has been (for a classic penlogd, start with --classic)"
+                    ", neither to UDP nor to TCP, or where a penlogd of this package has been (for a classic \
+                     penlogd, start with --classic)"
                 }
             };
             return self.report.say("away", now, || {

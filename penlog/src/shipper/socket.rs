@@ -227,10 +227,11 @@ impl StreamSocket {
 /// How long to wait for a connection that only shows whether there is one.
 const TRIAL: Duration = Duration::from_millis(500);
 
-/// Whether TCP connections are accepted at `addr`: a penlogd of this package does so even while it is busy, a classic one
-/// never.
-pub(super) fn accepts_streams(addr: SocketAddr) -> bool {
-    TcpStream::connect_timeout(&addr, TRIAL).is_ok()
+/// Whether a TCP connection to `addr` is refused. Where a classic penlogd runs, it is: nobody listens there. A penlogd of
+/// this package accepts it even while it is busy. Where nothing comes back at all, nobody knows.
+pub(super) fn refuses_streams(addr: SocketAddr) -> bool {
+    TcpStream::connect_timeout(&addr, TRIAL)
+        .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
 fn pause(fd: Option<BorrowedFd<'_>>, until: PollFlags, patience: Duration) {
