@@ -8,9 +8,10 @@
 //! 2. [`process::Process::detach`]: the caller waits, its child goes on in the background;
 //! 3. sockets are bound, while the process still has the rights to do so;
 //! 4. [`process::Process::settle`]: pid file locked, chroot entered, user changed, pid written;
-//! 5. log files are opened, with the user's rights and inside the chroot ([`logfile`]);
-//! 6. the runtime starts and [`signals`] are caught;
-//! 7. [`process::Settled::ready`]: the caller is told, and exits.
+//! 5. rights that are not needed any more are given up ([`sandbox`]);
+//! 6. log files are opened, with the user's rights and inside the chroot ([`logfile`]);
+//! 7. the runtime starts and [`signals`] are caught;
+//! 8. [`process::Settled::ready`]: the caller is told, and exits.
 //!
 //! [`diagnostics`] takes the log messages, [`notify`] informs a service manager, [`drops`] reads how many datagrams
 //! the kernel dropped.
@@ -31,5 +32,9 @@ pub mod notify;
 mod pidfile;
 #[cfg(feature = "service")]
 pub mod process;
+#[cfg(feature = "sandbox")]
+pub mod sandbox;
 #[cfg(feature = "service")]
 pub mod signals;
+#[cfg(feature = "sandbox")]
+pub mod user;

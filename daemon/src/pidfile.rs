@@ -62,6 +62,11 @@ impl PidFile {
         Err(ActionError::cannot(format_args!("lock the pid file {shown}"), busy))
     }
 
+    /// Returns the folder of the file.
+    pub(crate) const fn folder(&self) -> &File {
+        &self.folder
+    }
+
     /// Writes the pid: decimal, without a line feed, as the C programs did.
     pub(crate) fn write(&mut self) -> Result<(), ActionError> {
         let write = |file: &mut File| {

@@ -12,13 +12,14 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
-use nix::unistd::{Gid, Uid, User};
-use nix::unistd::{chroot, dup2_stderr, dup2_stdin, dup2_stdout};
-use nix::unistd::{getppid, setgid, setgroups, setsid, setuid};
+use nix::unistd::{Gid, Uid};
+use nix::unistd::{chroot, dup2_stderr, dup2_stdin, dup2_stdout, getppid, setsid};
 
 use crate::error::{ActionError, Doing as _};
 use crate::notify::Notify;
 use crate::pidfile::PidFile;
+use crate::sandbox::Sandbox;
+use crate::user;
 
 /// Environment variable that marks the child; its value is the caller's pid, so that a stray variable has no effect.
 const MARK: &str = "PEN_BACKGROUND_OF";
@@ -105,7 +106,16 @@ impl Process {
     /// # Errors
     /// No such user exists.
     pub fn ids(&self) -> Result<Option<(Uid, Gid)>, ActionError> {
-        self.user.as_deref().map(find_user).transpose()
+        self.user.as_deref().map(user::find).transpose()
+    }
+
+    /// Returns where a path of inside the chroot is before.
+    #[must_use]
+    pub fn before_chroot(&self, path: &Path) -> PathBuf {
+        match &self.jail {
+            Some(jail) => jail.join(path.strip_prefix("/").unwrap_or(path)),
+            None => path.to_owned(),
+        }
     }
 
     /// Locks the pid file, enters the chroot, changes the user and writes the pid. Sockets must be bound before, log files
@@ -126,7 +136,7 @@ impl Process {
             std::env::set_current_dir("/").doing("change to the folder /")?;
         }
         if let (Some((uid, gid)), Some(name)) = (user, &self.user) {
-            become_user(uid, gid).doing(format_args!("become the user {name}"))?;
+            user::become_user(uid, gid).doing(format_args!("become the user {name}"))?;
         }
         if let Some(pid_file) = &mut pid_file {
             pid_file.write()?;
@@ -178,6 +188,15 @@ impl Settled {
         Ok(())
     }
 
+    /// Lets the pid file be removed from inside a sandbox.
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn allow(&self, sandbox: &mut Sandbox) -> Result<(), ActionError> {
+        let Some(pid_file) = &self.pid_file else { return Ok(()) };
+        sandbox.remove_in(pid_file.folder()).doing("keep the folder of the pid file")
+    }
+
     /// Returns the connection to the service manager.
     #[must_use]
     pub const fn notify(&self) -> &Notify {
@@ -192,52 +211,10 @@ impl Settled {
     }
 }
 
-fn find_user(name: &str) -> Result<(Uid, Gid), ActionError> {
-    let unknown = || {
-        let source = io::Error::new(io::ErrorKind::NotFound, "there is no such user");
-        ActionError::cannot(format_args!("become the user {name}"), source)
-    };
-    let by_name = User::from_name(name);
-    let found = match (by_name, name.parse::<u32>()) {
-        (Ok(Some(user)), _) => Some(user),
-        (_, Ok(uid)) => User::from_uid(Uid::from_raw(uid)).ok().flatten(),
-        (Err(cause), _) => {
-            return Err(ActionError::cannot(format_args!("look up the user {name}"), cause));
-        }
-        _ => None,
-    };
-    found.map(|user| (user.uid, user.gid)).ok_or_else(unknown)
-}
-
-/// Sets the groups first: after the change of user there is no right to.
-fn become_user(uid: Uid, gid: Gid) -> nix::Result<()> {
-    if Uid::effective().is_root() {
-        setgroups(&[gid])?;
-    }
-    setgid(gid)?;
-    setuid(uid)
-}
-
 /// Makes a path independent of the working directory, which a background process leaves.
 ///
 /// # Errors
 /// The working directory is unknown.
 pub fn absolute(path: &Path) -> Result<PathBuf, ActionError> {
     std::path::absolute(path).doing(format_args!("make {} absolute", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_unknown_user_is_named() {
-        let error = find_user("no-such-user-here").expect_err("nobody has that name");
-        assert_eq!(error.to_string(), "cannot become the user no-such-user-here");
-    }
-
-    #[test]
-    fn a_user_is_found_by_name_and_by_number() {
-        assert_eq!(find_user("root").unwrap(), find_user("0").unwrap());
-    }
 }

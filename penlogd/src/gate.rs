@@ -115,9 +115,9 @@ impl Gate {
 /// What a sender without a key may do.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum KeylessAdmission {
-    /// Send: it needs no key, being on this machine, or as nobody has one.
+    /// Send, as if with a key: the sender is on this machine, or there are no keys at all.
     Trusted,
-    /// Send, but be marked.
+    /// Send, with all datagrams marked.
     Unauthenticated,
     Refused,
 }

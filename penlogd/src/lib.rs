@@ -5,7 +5,7 @@
 //! core, and [`embedded`] runs the loop on a thread of another program. [`socket`] receives many datagrams
 //! per call, `streams` receives them by TCP, [`allow`] says which networks may send what and [`authorized`]
 //! which keys, `arena` holds the bytes of waiting lines.
-//! [`cli`] parses the command line, [`lookup`] explains lines of a log.
+//! `sandbox` says what the running collector may still do. [`cli`] parses the command line, [`lookup`] explains lines of a log.
 
 pub mod allow;
 mod arena;
@@ -31,6 +31,7 @@ mod peer;
 mod pieces;
 pub mod report;
 pub mod run;
+mod sandbox;
 mod servers;
 pub mod socket;
 mod sources;

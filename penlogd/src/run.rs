@@ -18,6 +18,7 @@ use crate::held_answers::{AnswerPath, HeldAnswer};
 use crate::listeners::{BoundListener, ListenerWatch, say_listening};
 use crate::output::Output;
 use crate::report::CollectorReport;
+use crate::sandbox;
 use crate::socket::{BATCH, DatagramBatch, UdpListener};
 use crate::streams::{StreamFate, Streams};
 
@@ -47,9 +48,15 @@ pub fn run(config: CollectorConfig) -> Result<ExitCode, ActionError> {
     };
     diagnostics::start("penlogd", target, config.debug);
     config.remarks.iter().for_each(|remark| info!("{remark}"));
+    if let Some(journal) = &config.output.journal {
+        journal.make_folder(&config.process)?;
+    }
     let listeners =
         config.listen.iter().map(|&at| BoundListener::bind(at)).collect::<Result<Vec<_>, _>>()?;
     let settled = config.process.settle()?;
+    if config.has_sandbox {
+        sandbox::enter(&config, &settled)?;
+    }
     let result = serve(config, listeners, &settled);
     settled.leave();
     result

@@ -4,12 +4,15 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Uid;
 use pen_daemon::arguments::privacy;
 use pen_daemon::error::{Exit, chain};
 use pen_daemon::process::Process;
+use pen_daemon::sandbox::{folder_of, has_landlock};
 use pen_records::access::review;
 
 use super::{CollectorArgs, senders};
+use crate::journaling;
 
 impl CollectorArgs {
     /// Returns the text of `--check` and the exit status; `None` without the option.
@@ -27,15 +30,31 @@ impl CollectorArgs {
         if let Some(mode) = &self.privacy {
             mistakes.extend(privacy(mode).err().map(|error| chain(&error)));
         }
-        let process = Process { user: self.user.clone(), ..Process::default() };
-        mistakes.extend(process.ids().err().map(|error| chain(&error)));
+        let (user, jail) = (self.user.clone(), self.jail.clone());
+        let process = Process { user, jail, ..Process::default() };
+        let ids = process.ids().map_err(|error| mistakes.push(chain(&error))).ok().flatten();
         mistakes.extend(self.jail.as_deref().and_then(no_folder));
-        let inside = |path: &PathBuf| match &self.jail {
-            Some(jail) => jail.join(path.strip_prefix("/").unwrap_or(path)),
-            None => path.clone(),
-        };
+        let inside = |path: &PathBuf| process.before_chroot(path);
         for path in [self.log.as_ref(), self.explain.as_ref()].into_iter().flatten() {
             mistakes.extend(no_place(&inside(path)));
+        }
+        if let Some(journal) = &self.journal.journal {
+            let uid = ids.map_or_else(Uid::effective, |(uid, _)| uid);
+            let (journal, size) = (inside(journal), u64::from(self.journal.journal_size) << 20);
+            match journaling::look(&journal, uid) {
+                Ok(()) => remarks.extend(lack_of_space(&journal, size)),
+                Err(why) => {
+                    mistakes.push(format!("cannot use the journal {}: {why}", journal.display()));
+                }
+            }
+            for path in [self.log.as_ref(), self.explain.as_ref()].into_iter().flatten() {
+                mistakes.extend(in_journal(&inside(path), &journal));
+            }
+        }
+        if !self.no_sandbox && !has_landlock() {
+            remarks.push(
+                "this kernel has no landlock: files are limited by the user alone".to_owned(),
+            );
         }
         mistakes.extend(self.pid_file.as_deref().and_then(no_place));
         let ports = self.port.into_iter().chain(self.listen.iter().map(SocketAddr::port));
@@ -62,6 +81,27 @@ impl CollectorArgs {
         text.push_str(&review);
         (text, code)
     }
+}
+
+/// Returns what to know if the disk of a journal is smaller than the journal may become.
+fn lack_of_space(journal: &Path, size: u64) -> Option<String> {
+    let free = journaling::free_bytes(journal).filter(|&free| free < size)?;
+    Some(format!(
+        "the journal {} may take {} MiB, but there are only {} (--journal-size)",
+        journal.display(),
+        size >> 20,
+        free >> 20
+    ))
+}
+
+/// Returns why a file may not be written if it is in the folder of a journal.
+pub(super) fn in_journal(file: &Path, journal: &Path) -> Option<String> {
+    let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let folder = real(&folder_of(&fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())));
+    let (file, shown) = (file.display(), journal.display());
+    (folder == real(journal)).then(|| {
+        format!("cannot write {file}: it is in the journal {shown}, which holds nothing else")
+    })
 }
 
 /// Returns why no file can be written at `path`. Nothing is written to find out.
@@ -133,6 +173,28 @@ mod tests {
             assert!(text.contains(part), "{part}: {text}");
         }
         assert!(!text.contains("is right"), "{text}");
+    }
+
+    #[test]
+    fn the_journal_is_looked_at_and_not_made() {
+        let folder = pen_testing::TempFolder::new();
+        let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (log, journal) = (path("log"), path("journal"));
+        let (text, code) = check(&["-l", &log, "--journal", &journal, "10000"]);
+        assert_eq!(code, 0, "{text}");
+        assert!(!folder.join("journal").exists());
+        let (text, _) =
+            check(&["-l", &log, "--journal", &journal, "--journal-size", "1048576", "10000"]);
+        assert!(text.contains("may take 1048576 MiB, but there are only"), "{text}");
+        let (text, code) = check(&["-l", &log, "--journal", &path("no/journal"), "10000"]);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("no is missing (mkdir -p"), "{text}");
+        fs::create_dir(folder.join("journal")).unwrap();
+        for log in ["journal/log", "journal/00000000000000000000.journal"] {
+            let (text, code) = check(&["-l", &path(log), "--journal", &journal, "10000"]);
+            assert_eq!(code, 2, "{text}");
+            assert!(text.contains("it is in the journal"), "{text}");
+        }
     }
 
     #[test]

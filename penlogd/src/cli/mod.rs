@@ -107,6 +107,10 @@ pub struct CollectorArgs {
     candidates: bool,
     #[command(flatten)]
     journal: JournalArgs,
+    /// Keep all rights of the user: by default penlogd gives up capabilities and, where the kernel has landlock,
+    /// access to files that it does not need
+    #[arg(long)]
+    no_sandbox: bool,
     /// Format of the report on USR1 and at the end
     #[arg(long, value_name = "HOW", value_enum, default_value = "text")]
     report: ReportFormat,
@@ -153,6 +157,8 @@ pub struct CollectorConfig {
     pub output: OutputSettings,
     /// Format of the report.
     pub report: ReportFormat,
+    /// Whether rights that are not needed are given up after the start.
+    pub has_sandbox: bool,
     /// Keys of this collector and its senders.
     pub keys: Option<CollectorKeys>,
     /// Limit of connections.
@@ -244,6 +250,13 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
         }
         let (log, explain) = (jailed(args.log)?, jailed(args.explain)?);
         let journal = jailed(args.journal.journal)?;
+        if let Some(journal) = &journal {
+            let within = |file: &Option<PathBuf>| check::in_journal(file.as_deref()?, journal);
+            let wrong: Vec<_> = [&log, &explain].into_iter().filter_map(within).collect();
+            if !wrong.is_empty() {
+                return Err(CollectorArgsError(wrong));
+            }
+        }
         let memory = usize::try_from(args.memory).unwrap_or(usize::MAX).saturating_mul(1 << 20);
         let listen = match args.port {
             Some(port) => vec![ListenTarget::Everywhere(port)],
@@ -293,6 +306,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
                 }),
             },
             report: args.report,
+            has_sandbox: !args.no_sandbox,
             keys,
             streams: (memory / 8 / STREAM).clamp(STREAMS.0, STREAMS.1),
             remarks,

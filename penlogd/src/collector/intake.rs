@@ -85,7 +85,7 @@ pub(super) struct Intake {
     pub(super) keyless: u64,
     /// Whether lines belong to their source whatever their envelope says.
     pub(super) is_bound: bool,
-    /// Whether what comes is from a sender that needs no key, where others have one.
+    /// Whether the sender of the current datagram needs no key, where others have one.
     pub(super) is_unauthenticated: bool,
     balancers: BalancerHashes,
     /// Sources whose first lines are held.

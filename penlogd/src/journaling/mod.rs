@@ -1,5 +1,6 @@
 //! The journal on a real disk: when to write, sync, check and shorten.
 
+mod folder;
 mod opening;
 
 use std::fs::File;
@@ -16,6 +17,7 @@ use pen_records::time::Timestamp;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+pub(crate) use self::folder::{free_bytes, look};
 pub(crate) use self::opening::OpenedJournal;
 use crate::collector::Collector;
 use crate::journal::{

@@ -154,7 +154,7 @@ fn a_journal_is_of_one_collector_and_needs_a_plain_file() {
     for (arguments, expected) in [
         (["-l", &log, "--journal", &journal], "another penlogd uses it"),
         (["-l", "/dev/null", "--journal", &text(&site.folder.join("other"))], "a plain file"),
-        (["-l", &log, "--journal", &log], "ot a directory"),
+        (["-l", &log, "--journal", &log], "is no folder"),
     ] {
         let output = run(&[&["-f", "--listen", "127.0.0.1:0"], &arguments[..]].concat());
         let said = String::from_utf8_lossy(&output.stderr).into_owned();

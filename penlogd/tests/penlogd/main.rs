@@ -4,6 +4,7 @@ mod hostile;
 mod journal;
 mod manual;
 mod process;
+mod sandbox;
 mod signals;
 mod support;
 mod traffic;
