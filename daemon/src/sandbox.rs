@@ -130,7 +130,10 @@ impl Sandbox {
     }
 
     /// Lets names be removed from an open folder.
-    pub(crate) fn remove_in(&mut self, folder: &File) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// No descriptor is left.
+    pub fn remove_in(&mut self, folder: &File) -> io::Result<()> {
         self.removable.push(folder.try_clone()?.into());
         Ok(())
     }

@@ -27,6 +27,7 @@ use crate::destination::{Family, port};
     max_term_width = 100,
     override_usage = "penlog [OPTIONS] HOST PORT [MY_IP]\n       penlog [OPTIONS] HOST PORT [MY_IP] --follow FILE..."
 )]
+#[expect(clippy::struct_excessive_bools, reason = "each is a switch that was typed or not")]
 pub(crate) struct ShipperArgs {
     /// Name or address of the host where penlogd runs
     host: String,
@@ -95,6 +96,16 @@ pub(crate) struct ShipperArgs {
     /// Public key of penlogd, which penlogd prints at its start
     #[arg(long, value_name = "KEY", requires = "key")]
     collector_key: Option<PublicKey>,
+
+    /// As root: change to this user, by name or number. By default penlog stays root only to follow files;
+    /// from a pipe or FIFO it becomes the owner of the folder of --spool, or nobody
+    #[arg(long, value_name = "USER")]
+    user: Option<String>,
+
+    /// Keep all rights of the user: by default penlog gives up capabilities and, where the kernel has
+    /// landlock, writing files but those of --spool and --state
+    #[arg(long)]
+    no_sandbox: bool,
 
     #[command(flatten)]
     only: FamilyArgs,
@@ -199,6 +210,10 @@ pub(crate) struct ShipperConfig {
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Where the input is kept until it has reached the collector; `None`: in memory.
     pub(crate) spool: Option<SpoolSettings>,
+    /// The user to become.
+    pub(crate) user: Option<String>,
+    /// Whether rights that are not needed are given up.
+    pub(crate) has_sandbox: bool,
 }
 
 /// Settings of `--spool`.
@@ -287,6 +302,8 @@ impl ShipperConfig {
             classic: args.classic,
             stream: args.stream || tls.is_some(),
             tls,
+            user: args.user,
+            has_sandbox: !args.no_sandbox,
             spool: args
                 .spool
                 .map(|folder| SpoolSettings { folder, bytes: u64::from(args.spool_size) << 20 }),

@@ -15,6 +15,7 @@ use nix::unistd::mkfifo;
 
 use pen_daemon::error::{ActionError, Doing as _};
 
+use crate::cli::InputSource;
 use crate::queue::SendQueue;
 use crate::signals::StopSignals;
 use crate::splitter::Splitter;
@@ -89,14 +90,23 @@ pub(crate) struct OpenInput {
 }
 
 impl OpenInput {
-    pub(crate) fn stdin() -> Result<Self, ActionError> {
+    /// Opens the input; `None` for followed files.
+    pub(crate) fn of(source: &InputSource) -> Result<Option<Self>, ActionError> {
+        match source {
+            InputSource::Stdin => Self::stdin().map(Some),
+            InputSource::Fifo(path) => Self::fifo(path).map(Some),
+            InputSource::Files(_) => Ok(None),
+        }
+    }
+
+    fn stdin() -> Result<Self, ActionError> {
         let file = io::stdin().as_fd().try_clone_to_owned().map(File::from);
         let name = "read standard input".to_owned();
         Ok(Self { file: file.doing(&name)?, end: InputEnd::Comes, name })
     }
 
     /// Opens a FIFO; creates it if missing.
-    pub(crate) fn fifo(path: &Path) -> Result<Self, ActionError> {
+    fn fifo(path: &Path) -> Result<Self, ActionError> {
         let name = format!("read the FIFO {}", path.display());
         Ok(Self { file: open_fifo(path).doing(&name)?, end: InputEnd::Never, name })
     }

@@ -14,6 +14,7 @@ mod link_state;
 mod positions;
 mod queue;
 mod report;
+mod rights;
 mod shipper;
 mod signals;
 mod splitter;
@@ -97,6 +98,8 @@ fn misused(error: &clap::Error) -> ! {
 
 /// Reads until the input ends or a stop signal comes, then sends the rest of the queue. Returns whether no line was lost.
 fn run(config: ShipperConfig) -> Result<bool, ActionError> {
+    let input = OpenInput::of(&config.source)?;
+    rights::give_up(&config)?;
     let signals = StopSignals::new().doing("watch for signals")?;
     let (queue, waker) = SendQueue::new(config.queue).doing("make a pipe")?;
     let queue = Arc::new(queue);
@@ -112,14 +115,12 @@ fn run(config: ShipperConfig) -> Result<bool, ActionError> {
     if known == Some(&collector) && !config.classic {
         queue.set_ours();
     }
-    let reader = match source {
-        InputSource::Files(files) => {
+    let reader = match (source, input) {
+        (InputSource::Files(files), _) => {
             LineReader::Follower(FileFollower::new(files, (earlier, collector), &queue))
         }
-        InputSource::Stdin => LineReader::of(OpenInput::stdin()?, config.spool.clone(), &queue)?,
-        InputSource::Fifo(path) => {
-            LineReader::of(OpenInput::fifo(&path)?, config.spool.clone(), &queue)?
-        }
+        (_, Some(input)) => LineReader::of(input, config.spool.clone(), &queue)?,
+        (_, None) => return Err(ActionError::new("there is no input")),
     };
     let shipper = Shipper::new(config, Arc::clone(&queue), waker, report)?;
     let reader = {

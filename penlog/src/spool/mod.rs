@@ -19,6 +19,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use nix::unistd::{Gid, Uid, chown};
 use pen_daemon::error::{ActionError, Doing as _};
 
 use self::folder::{InputName, SpoolFolder};
@@ -317,6 +318,20 @@ impl InputSink for Spool {
         if end == InputTaken::End {
             self.own.reader.finish_line(queue);
         }
+    }
+}
+
+/// Makes the folder of `--spool`, if it is missing, for a user; `None`: for the current one.
+///
+/// # Errors
+/// The folder cannot be made.
+pub(crate) fn make_folder_for(folder: &Path, ids: Option<(Uid, Gid)>) -> Result<(), ActionError> {
+    let is_new = !folder.exists();
+    let doing = format!("use the spool {}", folder.display());
+    make_folder(folder).doing(&doing)?;
+    match ids.filter(|_| is_new) {
+        Some((uid, gid)) => chown(folder, Some(uid), Some(gid)).doing(&doing),
+        None => Ok(()),
     }
 }
 

@@ -54,6 +54,10 @@ impl RunningShipper {
         self.stdin().write_all(bytes).expect("penlog reads");
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.0.id()
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         self.0.signal(signal).expect("penlog runs");
     }
