@@ -41,12 +41,17 @@ const IDLE: Duration = Duration::from_secs(10);
 /// unconfirmed lines.
 const CONFIRM: Duration = Duration::from_millis(200);
 
+/// Silence of a collector of this package after which no further shipments are sent: it holds a reply for a second at
+/// most while it can write.
+const STALLED: Duration = Duration::from_millis(1_500);
+
 /// Window in bytes if the collector does not name one: a quarter of Linux's default receive buffer.
 const WINDOW: u64 = 48 << 10;
 /// Largest window in bytes; more costs memory without gain.
 const WINDOW_MAX: u64 = 8 << 20;
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts")]
 pub(crate) struct LinkState {
     state: LinkPhase,
     /// Never ask (`--classic`).
@@ -57,6 +62,8 @@ pub(crate) struct LinkState {
     ended: bool,
     /// The question without a reply, if any.
     asked: Option<PendingQuestion>,
+    /// The last reply came late, and says nothing of what was sent since its question.
+    is_unsure: bool,
     /// Bytes sent, and bytes confirmed, since shipping began.
     sent: u64,
     confirmed: u64,
@@ -132,6 +139,7 @@ impl LinkState {
             ours,
             ended: false,
             asked: None,
+            is_unsure: false,
             sent: 0,
             confirmed: 0,
             unconfirmed_since: now,
@@ -148,7 +156,7 @@ impl LinkState {
 
     /// Starts again and asks at `next`.
     fn begin_at(&mut self, now: Instant, next: Instant) {
-        self.asked = None;
+        (self.asked, self.is_unsure) = (None, false);
         (self.sent, self.confirmed) = (0, 0);
         self.state = if self.classic_only {
             let hold = (next > now).then_some(next);
@@ -180,10 +188,17 @@ impl LinkState {
     pub(crate) fn mode(&self, now: Instant) -> SendMode {
         match self.state {
             LinkPhase::Asking { .. } => SendMode::Hold,
+            // What is sent now might arrive before what was lost, and lines would come out of order.
+            LinkPhase::Shipping { .. } if self.is_stalled(now) => SendMode::Hold,
             LinkPhase::Shipping { .. } => SendMode::Ship,
             LinkPhase::Classic { hold: Some(until), .. } if now < until => SendMode::Hold,
             LinkPhase::Classic { .. } => SendMode::Classic,
         }
+    }
+
+    /// Whether a question has had no reply for longer than a collector holds one, or the next question says more.
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.is_unsure || self.asked.is_some_and(|asked| now >= asked.first + STALLED)
     }
 
     /// Returns whether `len` more bytes fit into the window.
@@ -246,7 +261,7 @@ impl LinkState {
         };
         match self.asked {
             Some(asked) => asked.at + LATE,
-            None if self.next_question == QuestionTime::AtOnce => heard,
+            None if self.is_unsure || self.next_question == QuestionTime::AtOnce => heard,
             None if self.sent - self.confirmed >= window / 2 => self.unconfirmed_since,
             None if !self.is_confirmed() && self.ended => self.unconfirmed_since,
             None if !self.is_confirmed() => self.unconfirmed_since + CONFIRM,
@@ -292,6 +307,8 @@ impl LinkState {
             window => u64::from(window).min(WINDOW_MAX),
         };
         let shipping = matches!(self.state, LinkPhase::Shipping { .. });
+        let is_late = now >= asked.first + STALLED;
+        self.is_unsure = shipping && is_late && asked.mark < self.sent;
         self.state = LinkPhase::Shipping { window, heard: now };
         self.asked = None;
         self.ours = true;
@@ -515,6 +532,26 @@ mod tests {
         link.asked(1, start);
         link.input_ended(start);
         assert_eq!(link.tick(after(start, 1000)), LinkAction::Silence);
+    }
+
+    #[test]
+    fn nothing_new_is_sent_while_the_collector_is_silent() {
+        let start = Instant::now();
+        let mut link = LinkState::new(false, false, start);
+        link.asked(1, start);
+        assert_eq!(link.answered(&answer(1, 0), start), ReplyOutcome::Ours);
+        link.sent(100, start);
+        link.asked(2, start);
+        link.sent(50, start);
+        let modes = [1_400, 1_500, 9_000].map(|millis| link.mode(after(start, millis)));
+        assert_eq!(modes, [SendMode::Ship, SendMode::Hold, SendMode::Hold]);
+        let now = after(start, 9_000);
+        // What was sent after the question may be lost: that is asked first.
+        assert_eq!(link.answered(&answer(2, 0), now), ReplyOutcome::Confirmed(100));
+        assert_eq!((link.mode(now), link.tick(now)), (SendMode::Hold, LinkAction::Ask));
+        link.asked(3, now);
+        assert_eq!(link.answered(&answer(3, 0), now), ReplyOutcome::Confirmed(150));
+        assert_eq!(link.mode(now), SendMode::Ship);
     }
 
     #[test]
