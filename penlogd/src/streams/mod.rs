@@ -223,7 +223,7 @@ impl Streams {
             Err(error) => return self.pause(&error, now, time),
         };
         self.counts.accepted += 1;
-        if self.connections.len() >= self.most {
+        if self.connections.len() >= self.most && !self.drop_oldest_silent(time) {
             self.counts.too_many += 1;
             let what = format_args!(
                 "the connection is closed: the limit of {} connections is reached (raise --memory)",
@@ -241,6 +241,26 @@ impl Streams {
         self.silent.push_back((now + SILENCE, id));
         let connection = StreamConnection { link, peer, has_spoken: false, interest };
         self.connections.insert(id, connection);
+    }
+
+    /// Closes the connection that has been silent for longest, to make room for a new one. A sender speaks at once; strangers
+    /// who occupy connections do not. Returns `false` if all have spoken.
+    fn drop_oldest_silent(&mut self, now: Timestamp) -> bool {
+        while let Some((_, id)) = self.silent.pop_front() {
+            let Some(connection) = self.connections.get(&id).filter(|it| !it.has_spoken) else {
+                continue;
+            };
+            self.counts.too_many += 1;
+            let what = format_args!(
+                "the connection is closed: it has sent no datagram, and the limit of {} connections is reached (raise \
+                 --memory)",
+                self.most
+            );
+            self.warnings.warn(WarningCause::Stream, connection.peer, now, what);
+            self.close(id);
+            return true;
+        }
+        false
     }
 
     /// Accepts nothing for a while.

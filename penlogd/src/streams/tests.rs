@@ -136,11 +136,34 @@ fn a_cut_frame_is_counted_and_an_end_between_frames_is_not() {
 #[test]
 fn connections_are_bounded() {
     let mut streams = streams(2);
-    let _first = (connect(&streams), connect(&streams));
+    let mut first = [connect(&streams), connect(&streams)];
+    first.iter_mut().for_each(|it| it.write_all(&frame(b"one")).unwrap());
+    receive_until(&mut streams, |_, received| received.len() == 2);
     let mut third = connect(&streams);
     receive_until(&mut streams, |streams, _| streams.counts().too_many == 1);
     assert_eq!(third.read(&mut [0]).unwrap(), 0);
     assert_eq!(streams.counts().open, 2);
+}
+
+#[test]
+fn silent_connections_keep_no_sender_out() {
+    let mut streams = streams(3);
+    let mut honest = connect(&streams);
+    honest.write_all(&frame(b"one")).unwrap();
+    receive_until(&mut streams, |_, received| received.len() == 1);
+    let mut strangers = Vec::new();
+    for number in 2..10 {
+        let mut stranger = connect(&streams);
+        stranger.write_all(&frame(b"cut")[..3]).unwrap();
+        strangers.push(stranger);
+        receive_until(&mut streams, |streams, _| streams.counts().accepted == number);
+    }
+    let mut other = connect(&streams);
+    other.write_all(&frame(b"two")).unwrap();
+    receive_until(&mut streams, |_, received| received.len() == 1);
+    honest.write_all(&frame(b"three")).unwrap();
+    receive_until(&mut streams, |_, received| received.len() == 1);
+    assert_eq!((streams.counts().open, streams.counts().too_many), (3, 7));
 }
 
 #[test]
