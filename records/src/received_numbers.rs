@@ -23,8 +23,9 @@ pub(crate) struct ReceivedNumbers {
     end: u64,
     /// The number after the last one sent, by the sender's own word.
     announced: u64,
-    /// Gaps in the received numbers: start and end.
+    /// Gaps in the received numbers: start and end. Together they have so many numbers.
     gaps: BTreeMap<u64, u64>,
+    in_gaps: u64,
     /// Count of abandoned numbers, and the end of the last abandoned gap.
     abandoned: u64,
     known_from: u64,
@@ -52,8 +53,16 @@ pub(crate) enum NumberPlace {
 impl ReceivedNumbers {
     /// A sender whose first number is `first`.
     pub(crate) const fn new(first: u64, now: Timestamp) -> Self {
-        let gaps = BTreeMap::new();
-        Self { base: first, end: first, announced: 0, gaps, abandoned: 0, known_from: 0, last: now }
+        Self {
+            base: first,
+            end: first,
+            announced: 0,
+            gaps: BTreeMap::new(),
+            in_gaps: 0,
+            abandoned: 0,
+            known_from: 0,
+            last: now,
+        }
     }
 
     /// Appends the numbers to a snapshot.
@@ -74,15 +83,17 @@ impl ReceivedNumbers {
         let [base, end, announced, abandoned, known_from] =
             [input.number()?, input.number()?, input.number()?, input.number()?, input.number()?];
         let last = input.time()?;
-        let mut gaps = BTreeMap::new();
+        let (mut gaps, mut in_gaps) = (BTreeMap::new(), 0_u64);
         for _ in 0..input.number()? {
             let (from, until) = (input.number()?, input.number()?);
-            if from >= until || until > end || gaps.len() > GAPS {
+            let is_behind = gaps.last_key_value().is_none_or(|(_, &before)| before <= from);
+            if from >= until || until > end || gaps.len() > GAPS || !is_behind {
                 return Err(DamagedSnapshot);
             }
             gaps.insert(from, until);
+            in_gaps += until - from;
         }
-        Ok(Self { base, end, announced, gaps, abandoned, known_from, last })
+        Ok(Self { base, end, announced, gaps, in_gaps, abandoned, known_from, last })
     }
 
     /// Whether so high a number is plausible `now`.
@@ -120,6 +131,7 @@ impl ReceivedNumbers {
             return if is_known { NumberPlace::Known } else { NumberPlace::Forgotten };
         };
         self.gaps.remove(&from);
+        self.in_gaps -= until - from;
         self.miss(from, first);
         self.miss(end, until);
         NumberPlace::Gap
@@ -147,8 +159,7 @@ impl ReceivedNumbers {
     /// How many numbers are missing.
     pub(crate) fn missing(&self) -> u64 {
         let behind = self.announced.saturating_sub(self.end);
-        let gaps = self.gaps.iter().map(|(from, until)| until - from);
-        gaps.fold(self.abandoned.saturating_add(behind), u64::saturating_add)
+        self.abandoned.saturating_add(behind).saturating_add(self.in_gaps)
     }
 
     /// Records a gap from `from` up to `until`.
@@ -157,9 +168,11 @@ impl ReceivedNumbers {
             return;
         }
         self.gaps.insert(from, until);
+        self.in_gaps += until - from;
         if self.gaps.len() > GAPS
             && let Some((from, until)) = self.gaps.pop_first()
         {
+            self.in_gaps -= until - from;
             self.abandoned = self.abandoned.saturating_add(until - from);
             self.known_from = until;
         }
