@@ -55,11 +55,17 @@ impl Timestamp {
     }
 }
 
+/// Returns a time span in microseconds. Saturates.
+#[must_use]
+pub fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
 impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, later: Duration) -> Self {
-        self.offset_by(i64::try_from(later.as_micros()).unwrap_or(i64::MAX))
+        self.offset_by(micros(later))
     }
 }
 
@@ -67,7 +73,7 @@ impl Sub<Duration> for Timestamp {
     type Output = Self;
 
     fn sub(self, earlier: Duration) -> Self {
-        self.offset_by(i64::try_from(earlier.as_micros()).unwrap_or(i64::MAX).saturating_neg())
+        self.offset_by(-micros(earlier))
     }
 }
 

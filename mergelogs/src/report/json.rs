@@ -1,6 +1,7 @@
 //! The report for programs: one JSON object on one line.
 
 use pen_records::rewrite::OutcomeCounts;
+use pen_records::time::micros;
 use serde_json::{Map, Number, Value, json};
 
 use super::{JoinReport, utc};
@@ -61,7 +62,7 @@ impl JoinReport<'_> {
         let (first, last) = self.tally.span.unzip();
         add("first", first.map(utc).into());
         add("last", last.map(utc).into());
-        add("seconds", seconds(i64::try_from(self.elapsed.as_micros()).unwrap_or(i64::MAX)));
+        add("seconds", seconds(micros(self.elapsed)));
         add("lines_per_second", self.rate().into());
         add("bytes_read", self.bytes.into());
         add("delays", json!({ "histogram": self.tally.delays }));

@@ -19,7 +19,7 @@ impl SendClock {
     pub(super) fn now(&mut self) -> Timestamp {
         let wall = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let now = self.next(Instant::now(), wall);
-        Timestamp::from_micros(i64::try_from(now.as_micros()).unwrap_or(i64::MAX))
+        Timestamp::from_micros(0) + now
     }
 
     fn next(&mut self, now: Instant, wall: Duration) -> Duration {

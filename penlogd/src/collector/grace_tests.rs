@@ -90,6 +90,11 @@ impl Site {
         assert!(answer.is_none());
     }
 
+    /// Lines written so far.
+    fn written(&self) -> usize {
+        self.out.iter().filter(|&&byte| byte == b'\n').count()
+    }
+
     /// The last bytes of the clients written so far.
     fn clients(&self) -> Vec<u8> {
         let text = String::from_utf8_lossy(&self.out);
@@ -165,10 +170,10 @@ fn lines_wait_for_a_balancer_that_is_not_heard_but_not_for_ever() {
     site.pass(59_000);
     assert_eq!(site.clients(), [1, 2]);
     site.pass(2_000);
-    assert_eq!(site.out.iter().filter(|&&byte| byte == b'\n').count(), 3);
+    assert_eq!(site.written(), 3);
     site.line();
     site.pass(300);
-    assert_eq!(site.out.iter().filter(|&&byte| byte == b'\n').count(), 4, "nobody waits for it");
+    assert_eq!(site.written(), 4, "nobody waits for it");
 }
 
 #[test]
@@ -200,9 +205,9 @@ fn a_heartbeat_lets_lines_pass_that_no_record_explains() {
     site.pass(500);
     site.line();
     site.pass(400);
-    assert_eq!(site.out.iter().filter(|&&byte| byte == b'\n').count(), 1);
+    assert_eq!(site.written(), 1);
     site.packet(1, 0, &[]);
     site.pass(100);
-    assert_eq!(site.out.iter().filter(|&&byte| byte == b'\n').count(), 2);
+    assert_eq!(site.written(), 2);
     assert_eq!(site.collector.report().packets.duplicates, 0);
 }

@@ -1,7 +1,8 @@
 //! The collector's core: datagrams with their arrival times in, finished lines out. No socket, no clock.
 //!
 //! `admission` says what a key may send, `intake` feeds the join, `look` notices what does not fit, `shipments` reads what
-//! our shippers send, `watermarks` knows how far balancers have come, `write` appends decided lines to the log, `restart` has what a journal needs.
+//! our shippers send, `watermarks` knows how far balancers have come, `write` appends decided lines to the log, `restart`
+//! has what a journal needs.
 
 mod admission;
 mod intake;
@@ -130,7 +131,7 @@ impl Collector {
             }),
             windows: WindowShares::new(settings.window, settings.senders),
             origins: Origins::new(settings.balancers),
-            watermarks: Watermarks::new(micros(settings.grace), settings.balancers),
+            watermarks: Watermarks::new(settings.grace, settings.balancers),
             third_party: ThirdPartyReaders::new(&settings.known.balancers),
             pieces: Pieces::new(settings.unfinished_bytes),
             queue: WaitTimes::default(),
@@ -252,34 +253,14 @@ impl Collector {
         }
     }
 
-    /// Finds the balancers that lines wait for.
-    fn look_at_balancers(&mut self, now: Timestamp) {
-        self.watermarks.touch(now);
-        let Some(behind) = self.watermarks.look(now, micros(self.settings.engine.wait)) else {
-            return;
-        };
-        let engine = &mut self.intake.engine;
-        engine.set_behind(behind);
-        let Some(behind) = engine.waits_for() else { return };
-        let Some((from, is_silent)) = self.watermarks.take_said(behind.balancer, now) else {
-            return;
-        };
-        let why = if is_silent { "it has not been heard" } else { "records of it are missing" };
-        let grace = self.settings.grace.as_secs();
-        let what = format_args!(
-            "a balancer for whose records lines of its servers wait, for up to {grace} s (--grace): {why} for 5 s"
-        );
-        self.intake.warnings.warn(WarningCause::Behind, from, now, what);
-    }
-
     /// Returns when to call [`Self::decide`] next.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         let Self { intake, pieces, misfits, watermarks, .. } = self;
-        let due = intake.engine.next_due().map(|due| match intake.engine.waits_for() {
-            Some(_) => due.min(watermarks.next_look()),
-            None => due,
-        });
+        let due = match intake.engine.waits_for() {
+            Some(_) => Some(watermarks.next_look()),
+            None => intake.engine.next_due(),
+        };
         let join = [due, intake.next_release()];
         join.into_iter().chain([pieces.next_due(), misfits.next_due()]).flatten().min()
     }
@@ -464,10 +445,6 @@ impl Collector {
             self.intake.line(source, line, LineArrival::new(from, now, now));
         }
     }
-}
-
-fn micros(time: Duration) -> i64 {
-    i64::try_from(time.as_micros()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! its last packet tells that all earlier records have come, or how many are missing.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use indexmap::IndexMap;
 use pen_records::attribution::{BalancerId, BehindBalancer};
@@ -12,20 +13,23 @@ use pen_records::mapping::origins::PacketDating;
 use pen_records::mapping::packet::Packet;
 use pen_records::time::Timestamp;
 
-/// Microseconds between two looks at all balancers.
-const LOOK: i64 = 50_000;
-/// Microseconds for which a balancer gathers records at most: a packet may have older ones than the packet before.
-const GATHERED: i64 = 20_000;
-/// Microseconds without any call after which the collector counts as stopped: nobody could be heard.
-const STOPPED: i64 = 2_000_000;
-/// Microseconds for which a balancer is behind before it is said.
-const SAID: i64 = 5_000_000;
+use super::Collector;
+use crate::warnings::WarningCause;
+
+/// Pause between two looks at all balancers.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long a balancer gathers records at most: a packet may have older ones than the packet before.
+const GATHERED: Duration = Duration::from_millis(20);
+/// Time without any call after which the collector counts as stopped: nobody could be heard.
+const STOPPED: Duration = Duration::from_secs(2);
+/// How long a balancer is behind before it is said.
+const SAID: Duration = Duration::from_secs(5);
 
 /// The records of all balancers.
 #[derive(Debug)]
 pub(super) struct Watermarks {
-    /// Microseconds to wait for a balancer: without any news, or with missing records.
-    grace: i64,
+    /// How long to wait for a balancer: without any news, or with missing records.
+    grace: Duration,
     most: usize,
     balancers: IndexMap<BalancerId, BalancerProgress>,
     /// The last call, and the first after the collector was stopped.
@@ -57,15 +61,15 @@ struct BalancerProgress {
 }
 
 impl Watermarks {
-    /// Waits `grace` microseconds for each balancer, and remembers at most `most` of them.
-    pub(super) fn new(grace: i64, most: usize) -> Self {
+    /// Waits for each balancer for `grace`, and remembers at most `most` of them.
+    pub(super) fn new(grace: Duration, most: usize) -> Self {
         let (called, awake, looked) = (Timestamp::MIN, Timestamp::MIN, Timestamp::MIN);
         Self { grace, most, balancers: IndexMap::new(), called, awake, looked }
     }
 
     /// Takes notice of the time.
     pub(super) fn touch(&mut self, now: Timestamp) {
-        if now.micros_since(self.called) > STOPPED {
+        if now > self.called + STOPPED {
             self.awake = now;
         }
         self.called = self.called.max(now);
@@ -83,7 +87,7 @@ impl Watermarks {
         if self.balancers.len() >= self.most && !self.balancers.contains_key(&id) {
             self.balancers.shift_remove_index(0);
         }
-        let sent = dating.sent_here().offset_by(-GATHERED);
+        let sent = dating.sent_here() - GATHERED;
         let balancer = self.balancers.entry(id).or_insert(BalancerProgress {
             addr: from,
             complete: Timestamp::MIN,
@@ -103,8 +107,7 @@ impl Watermarks {
         balancer.take_missing(dating.repairable(), now);
         if balancer.missing_since.is_some() && dating.is_next() {
             let newest = packet.mappings().map(|mapping| dating.of(&mapping)).max();
-            let newest = newest.map(|newest| newest.offset_by(-GATHERED));
-            balancer.complete = balancer.complete.max(newest.unwrap_or(Timestamp::MIN));
+            balancer.complete = balancer.complete.max(newest.unwrap_or(Timestamp::MIN) - GATHERED);
         }
     }
 
@@ -118,36 +121,50 @@ impl Watermarks {
     }
 
     /// Returns the balancers that lines may have to wait for, if it is time to look. Records that are missing are waited
-    /// for `wait` microseconds longer.
-    pub(super) fn look(&mut self, now: Timestamp, wait: i64) -> Option<Vec<BehindBalancer>> {
-        if self.balancers.is_empty() || now.micros_since(self.looked) < LOOK {
+    /// for longer, by `wait`.
+    fn look(&mut self, now: Timestamp, wait: Duration) -> Option<Vec<BehindBalancer>> {
+        if self.balancers.is_empty() || now < self.next_look() {
             return None;
         }
         self.looked = now;
         let (awake, grace) = (self.awake, self.grace);
         let behind = self.balancers.iter_mut().filter_map(|(&balancer, progress)| {
-            let (complete, until) = progress.behind((awake, grace, wait), now)?;
-            Some(BehindBalancer { balancer, complete, until })
+            let complete = progress.behind((awake, grace, wait), now)?;
+            Some(BehindBalancer { balancer, complete })
         });
         Some(behind.collect())
     }
 
     /// Returns when to look again.
     pub(super) fn next_look(&self) -> Timestamp {
-        self.looked.offset_by(LOOK)
+        self.looked + LOOK
     }
 
     /// Returns the address of a balancer that lines wait for, and whether nothing is heard of it, if that is to be said.
-    pub(super) fn take_said(
-        &mut self,
-        balancer: BalancerId,
-        now: Timestamp,
-    ) -> Option<(SocketAddr, bool)> {
+    fn take_said(&mut self, balancer: BalancerId, now: Timestamp) -> Option<(SocketAddr, bool)> {
         let balancer = self.balancers.get_mut(&balancer)?;
         let since = balancer.missing_since.unwrap_or(balancer.heard).max(self.awake);
-        let is_due = !balancer.is_said && now.micros_since(since) > SAID;
+        let is_due = !balancer.is_said && now > since + SAID;
         balancer.is_said |= is_due;
         is_due.then_some((balancer.addr, balancer.missing_since.is_none()))
+    }
+}
+
+impl Collector {
+    /// Finds the balancers that lines wait for.
+    pub(super) fn look_at_balancers(&mut self, now: Timestamp) {
+        let Self { watermarks, intake, settings, .. } = self;
+        watermarks.touch(now);
+        let Some(behind) = watermarks.look(now, settings.engine.wait) else { return };
+        intake.engine.set_behind(behind);
+        let Some(balancer) = intake.engine.waits_for() else { return };
+        let Some((from, is_silent)) = watermarks.take_said(balancer, now) else { return };
+        let why = if is_silent { "it has not been heard" } else { "records of it are missing" };
+        let grace = settings.grace.as_secs();
+        let what = format_args!(
+            "a balancer for whose records lines of its servers wait, for up to {grace} s (--grace): {why} for 5 s"
+        );
+        intake.warnings.warn(WarningCause::Behind, from, now, what);
     }
 }
 
@@ -163,26 +180,24 @@ impl BalancerProgress {
         }
     }
 
-    /// Returns up to when its records are complete, and until when lines wait for more.
+    /// Returns up to when its records are complete, if lines wait for more.
     fn behind(
         &mut self,
-        (awake, grace, wait): (Timestamp, i64, i64),
+        (awake, grace, wait): (Timestamp, Duration, Duration),
         now: Timestamp,
-    ) -> Option<(Timestamp, Timestamp)> {
+    ) -> Option<Timestamp> {
         if let Some(since) = self.missing_since.filter(|_| self.is_asking) {
-            let until = since.max(awake).offset_by(grace);
-            if now < until {
-                return Some((self.complete.offset_by(-wait), until));
+            if now < since.max(awake) + grace {
+                return Some(self.complete - wait);
             }
             self.given_up = self.missing;
             (self.missing_since, self.complete) = (None, self.complete.max(self.sent));
         }
-        let until = self.heard.max(awake).offset_by(grace);
-        if now.micros_since(self.heard) < SAID {
+        if now < self.heard + SAID {
             self.is_said = false;
         }
         // One that has ended is not heard again.
-        self.is_beating &= now < until;
-        self.is_beating.then_some((self.complete, until))
+        self.is_beating &= now < self.heard.max(awake) + grace;
+        self.is_beating.then_some(self.complete)
     }
 }

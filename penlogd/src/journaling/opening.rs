@@ -3,13 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::fcntl::{Flock, FlockArg};
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_daemon::logfile::{LinesBehind, LogFile, lines_behind};
 use pen_journal::Folder;
 use pen_journal::writer::JournalLimits;
+use pen_records::time::micros;
 use tracing::warn;
 
 use super::{JournalSettings, Journaling, KEPT};
@@ -78,7 +79,6 @@ impl OpenedJournal {
                 written.foreign
             );
         }
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         let least = settings.wait.saturating_add(KEPT);
         let retention = Retention {
             micros: micros(settings.window.max(least)),

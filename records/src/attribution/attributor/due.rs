@@ -12,10 +12,8 @@ use crate::time::Timestamp;
 pub struct BehindBalancer {
     /// The run of the balancer.
     pub balancer: BalancerId,
-    /// All its records before have come.
+    /// All its records before have come. Later lines of its servers wait.
     pub complete: Timestamp,
-    /// Later lines of its servers wait until then at most.
-    pub until: Timestamp,
 }
 
 /// What lines wait for besides [`JoinSettings::wait`](super::JoinSettings::wait).
@@ -62,41 +60,43 @@ impl<T> Attributor<T> {
 
     /// Returns the balancer that the oldest held line waits for, if nothing else keeps the line.
     #[must_use]
-    pub fn waits_for(&self) -> Option<&BehindBalancer> {
+    pub fn waits_for(&self) -> Option<BalancerId> {
         self.queue.front().filter(|front| self.has_waited(front)).and_then(|it| self.behind(it))
     }
 
     /// Returns a balancer that a line waits for.
     #[inline]
-    fn behind(&self, line: &QueuedLine<T>) -> Option<&BehindBalancer> {
+    fn behind(&self, line: &QueuedLine<T>) -> Option<BalancerId> {
         if line.line.time <= self.holds.complete { None } else { self.find_behind(line) }
     }
 
     #[cold]
-    fn find_behind(&self, line: &QueuedLine<T>) -> Option<&BehindBalancer> {
+    fn find_behind(&self, line: &QueuedLine<T>) -> Option<BalancerId> {
         if matches!(line.state, LineState::Unreadable | LineState::Direct | LineState::Unrecorded) {
             return None;
         }
         let recorders = &self.learnt.servers.get(line.line.server as usize)?.recorders;
-        self.holds.behind.iter().find(|it| {
-            it.complete < line.line.time && self.memory.now < it.until && recorders.has(it.balancer)
-        })
+        let waits_for =
+            |it: &&BehindBalancer| it.complete < line.line.time && recorders.has(it.balancer);
+        self.holds.behind.iter().find(waits_for).map(|it| it.balancer)
     }
 
     fn has_waited(&self, line: &QueuedLine<T>) -> bool {
-        line.held_from.offset_by(self.memory.wait).max(self.holds.until) <= self.memory.now
+        self.waited(line) <= self.memory.now
+    }
+
+    fn waited(&self, line: &QueuedLine<T>) -> Timestamp {
+        line.held_from.offset_by(self.memory.wait).max(self.holds.until)
     }
 
     pub(super) fn is_due(&self, line: &QueuedLine<T>) -> bool {
         self.finished || self.has_waited(line) && self.behind(line).is_none()
     }
 
-    /// Returns when the oldest held line is due, so that a driver knows how long to sleep. A line that waits for a
-    /// balancer is due earlier, once the records have come.
+    /// Returns when the oldest held line is due, so that a driver knows how long to sleep, unless the line
+    /// [waits for](Self::waits_for) a balancer then.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
-        let front = self.queue.front()?;
-        let waited = front.held_from.offset_by(self.memory.wait).max(self.holds.until);
-        Some(self.waits_for().map_or(waited, |behind| behind.until))
+        self.queue.front().map(|front| self.waited(front))
     }
 }

@@ -25,8 +25,6 @@ pub(crate) mod signature;
 pub(crate) mod slab;
 pub(crate) mod tls;
 
-use std::time::Duration;
-
 use self::connections::ConnectionTable;
 use self::exchanges::{ExchangeTable, request_key};
 use self::facts::{DatedBy, ExchangeFacts, FactsSlot};
@@ -41,7 +39,7 @@ use super::record::MappingEvent;
 use super::settings::JoinSettings;
 use crate::hash::mix;
 use crate::request::{Cut, Fingerprint};
-use crate::time::{Resolution, Timestamp};
+use crate::time::{Resolution, Timestamp, micros};
 
 /// All that is remembered.
 pub(crate) struct Memory {
@@ -159,7 +157,6 @@ impl ServerMemory {
 
 impl Memory {
     pub(crate) fn new(settings: &JoinSettings) -> Self {
-        let micros = |time: Duration| i64::try_from(time.as_micros()).unwrap_or(i64::MAX);
         Self {
             wait: micros(settings.wait),
             window: micros(settings.window),
