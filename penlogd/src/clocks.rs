@@ -42,12 +42,18 @@ pub(crate) struct ServerClock {
     /// Start of the current period.
     since: Timestamp,
     step: i64,
-    /// Whether lines are read that may have been logged long before: since when, and how late they were then.
-    catches_up: Option<(Timestamp, i64)>,
-    /// Microseconds by which the clock of the new shipper's machine is ahead.
+    /// What is known while lines are read that may have been logged long before.
+    catches_up: Option<CatchUp>,
+}
+
+/// A shipper that reads lines late.
+#[derive(Clone, Copy, Debug, Default)]
+struct CatchUp {
+    /// Of a new shipper: microseconds by which the clock of its machine is ahead, and when it read its first line.
     shipper: Option<i64>,
-    /// When the new shipper read its first line.
     first_read: Option<Timestamp>,
+    /// When a line was looked at to see whether lines become less late, and by how many microseconds that was late.
+    looked: Option<(Timestamp, i64)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,14 +77,7 @@ pub struct LiveClockOffset {
 
 impl Default for ServerClock {
     fn default() -> Self {
-        Self {
-            spans: [EMPTY; 2],
-            since: Timestamp::MIN,
-            step: 1,
-            catches_up: None,
-            shipper: None,
-            first_read: None,
-        }
+        Self { spans: [EMPTY; 2], since: Timestamp::MIN, step: 1, catches_up: None }
     }
 }
 
@@ -86,8 +85,7 @@ impl ServerClock {
     /// Takes notice of a shipper that is new, whose clock is `ahead` by so many microseconds: it may go on where another
     /// one was ended.
     pub(crate) fn catch_up(&mut self, ahead: i64) {
-        (self.shipper, self.first_read) = (Some(ahead), None);
-        self.catches_up = Some((Timestamp::MAX, i64::MAX));
+        self.catches_up = Some(CatchUp { shipper: Some(ahead), ..CatchUp::default() });
     }
 
     /// Adds a line, and returns the time that dates it: that of reading, or the logged time by the collector's
@@ -99,15 +97,17 @@ impl ServerClock {
         is_behind: bool,
     ) -> (Timestamp, Resolution) {
         let by_reading = (read, Resolution::Microsecond);
-        if is_behind && self.catches_up.is_none() && self.ahead().is_some() {
-            self.catches_up = Some((Timestamp::MAX, i64::MAX));
+        let ahead = self.ahead().map(|clock| clock.micros);
+        if is_behind && ahead.is_some() {
+            self.catches_up.get_or_insert_default();
         }
-        if self.catches_up.is_some() {
-            if let Some(at) = self.logged_here(logged.0, read) {
-                let late = read.micros_since(at);
+        if let Some(catches_up) = &mut self.catches_up {
+            if let Some(at) = catches_up.logged_here(logged.0, read, ahead) {
+                let (late, is_known) = (read.micros_since(at), ahead.is_some());
+                let is_late = late > logged.1.micros() + BACKLOG;
                 // By the stamp even if the line is late by less than the stamp can tell.
-                let is_first = self.is_first(read);
-                if is_first || late > logged.1.micros() + BACKLOG && self.is_catching_up(read, late)
+                if catches_up.is_first(read, is_known)
+                    || is_late && catches_up.goes_on(read, late, is_known)
                 {
                     return (at, logged.1);
                 }
@@ -115,42 +115,10 @@ impl ServerClock {
                     return by_reading;
                 }
             }
-            (self.catches_up, self.shipper) = (None, None);
+            self.catches_up = None;
         }
         self.note(logged, read);
         by_reading
-    }
-
-    /// Returns the logged time by the collector's clock; `None` if nothing plausible is known of the server's clock.
-    fn logged_here(&self, logged: Timestamp, read: Timestamp) -> Option<Timestamp> {
-        if let Some(clock) = self.ahead() {
-            return Some(logged.offset_by(-clock.micros));
-        }
-        let at = logged.offset_by(-self.shipper?);
-        (read.micros_since(at).abs() <= PLAUSIBLE).then_some(at)
-    }
-
-    /// Whether a line belongs to those that a new shipper finds. By the clock of its machine alone nobody knows.
-    fn is_first(&mut self, read: Timestamp) -> bool {
-        if self.shipper.is_none() || self.ahead().is_none() {
-            return false;
-        }
-        let first = *self.first_read.get_or_insert(read);
-        read.micros_since(first) < FIRST_READ
-    }
-
-    /// Whether lines become less late: `late` microseconds is the last one.
-    fn is_catching_up(&mut self, read: Timestamp, late: i64) -> bool {
-        let (since, before) = self.catches_up.unwrap_or((read, late));
-        if since > read {
-            self.catches_up = Some((read, late));
-            return late > BACKLOG_LONG || self.ahead().is_some();
-        }
-        if read.micros_since(since) < CATCH_UP {
-            return true;
-        }
-        self.catches_up = Some((read, late));
-        late <= before.saturating_sub(CAUGHT_UP)
     }
 
     /// Whether lines are read that may have been logged long before.
@@ -178,6 +146,45 @@ impl ServerClock {
         // In one of 20 cases each of this many lines is truncated by more.
         let within = 3 * self.step / (i64::from(lines) + 1);
         (lines >= ENOUGH).then_some(LiveClockOffset { micros, within, lines })
+    }
+}
+
+impl CatchUp {
+    /// Returns the logged time by the collector's clock, given how far the server's clock is ahead; `None` if nothing
+    /// plausible is known of it.
+    fn logged_here(
+        &self,
+        logged: Timestamp,
+        read: Timestamp,
+        ahead: Option<i64>,
+    ) -> Option<Timestamp> {
+        if let Some(ahead) = ahead {
+            return Some(logged.offset_by(-ahead));
+        }
+        let at = logged.offset_by(-self.shipper?);
+        (read.micros_since(at).abs() <= PLAUSIBLE).then_some(at)
+    }
+
+    /// Whether a line belongs to those that a new shipper finds. Unless the server's clock `is_known`, nobody knows.
+    fn is_first(&mut self, read: Timestamp, is_known: bool) -> bool {
+        if self.shipper.is_none() || !is_known {
+            return false;
+        }
+        let first = *self.first_read.get_or_insert(read);
+        read.micros_since(first) < FIRST_READ
+    }
+
+    /// Whether lines become less late: `late` microseconds is the last one.
+    fn goes_on(&mut self, read: Timestamp, late: i64, is_known: bool) -> bool {
+        let Some((since, before)) = self.looked else {
+            self.looked = Some((read, late));
+            return late > BACKLOG_LONG || is_known;
+        };
+        if read.micros_since(since) < CATCH_UP {
+            return true;
+        }
+        self.looked = Some((read, late));
+        late <= before.saturating_sub(CAUGHT_UP)
     }
 }
 
