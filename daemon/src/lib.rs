@@ -14,11 +14,12 @@
 //! 8. [`process::Settled::ready`]: the caller is told, and exits.
 //!
 //! [`diagnostics`] takes the log messages, [`notify`] informs a service manager, [`drops`] reads how many datagrams
-//! the kernel dropped.
+//! the kernel dropped, [`folder`] finds the folder of a file.
 
 #[cfg(feature = "arguments")]
 pub mod arguments;
 pub mod error;
+pub mod folder;
 
 #[cfg(feature = "service")]
 pub mod diagnostics;

@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::error::{ActionError, Doing as _};
+use crate::folder::folder_of;
 
 /// A pid file locked by this process.
 #[derive(Debug)]
@@ -28,10 +29,8 @@ impl PidFile {
         let shown = path.display();
         let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory));
         let name = name.doing(format_args!("create the pid file {shown}"))?;
-        let folder =
-            path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        let folder =
-            File::open(folder).doing(format_args!("open the folder of the pid file {shown}"))?;
+        let folder = File::open(folder_of(path))
+            .doing(format_args!("open the folder of the pid file {shown}"))?;
         // Between open and lock, an instance that exits may remove the file; then the locked file has lost its name: try again.
         for _ in 0..100 {
             let file = OpenOptions::new()

@@ -22,6 +22,7 @@ use rustix::thread::{
 };
 
 use crate::error::{ActionError, Doing as _};
+use crate::folder::folder_of;
 
 /// The newest landlock that is known here; an older kernel enforces what it knows.
 const NEWEST: ABI = ABI::V5;
@@ -95,9 +96,9 @@ impl Sandbox {
 
     /// Lets a file be read, also when another one takes its place: everything in its folder.
     pub fn read_file(&mut self, path: &Path) {
-        self.readable.push(folder_of(path));
+        self.readable.push(folder_of(path).to_owned());
         if let Ok(target) = fs::canonicalize(path) {
-            self.readable.push(folder_of(&target));
+            self.readable.push(folder_of(&target).to_owned());
         }
     }
 
@@ -116,7 +117,7 @@ impl Sandbox {
                 let kind = it.file_type();
                 !kind.is_file() && !kind.is_symlink() && !kind.is_dir()
             });
-            let folder = folder_of(&path);
+            let folder = folder_of(&path).to_owned();
             if is_device {
                 return self.writable.push(path);
             }
@@ -191,13 +192,6 @@ fn allow(
     let Ok(descriptor) = PathFd::new(path) else { return Ok(rules) };
     let access = if path.is_dir() { access } else { access & AccessFs::from_file(NEWEST) };
     if access.is_empty() { Ok(rules) } else { rules.add_rule(PathBeneath::new(descriptor, access)) }
-}
-
-/// Returns the folder of a file.
-#[must_use]
-pub fn folder_of(path: &Path) -> PathBuf {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    folder.unwrap_or_else(|| Path::new(".")).to_owned()
 }
 
 /// Gives up all rights that a program may gain by executing another one.

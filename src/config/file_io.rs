@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::AtFlags;
 use nix::sys::stat::fstatat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
+use pen_daemon::folder::folder_of;
 
 /// Replaces the contents of `path` by `bytes` in one step. A path that is not a plain file, such as a pipe, is written to
 /// instead.
@@ -69,8 +70,7 @@ impl TemporaryFile {
     /// The file does not exist, or the folder cannot be opened.
     pub fn at(path: &Path) -> io::Result<Self> {
         let name = path.file_name().ok_or(io::ErrorKind::InvalidFilename)?.to_owned();
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or_else(|| Path::new(".")))?;
+        let folder = File::open(folder_of(path))?;
         let found = fs::symlink_metadata(path)?;
         Ok(Self { folder, name, id: (found.dev(), found.ino()) })
     }

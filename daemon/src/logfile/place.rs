@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use crate::folder::folder_of;
+
 /// Where a line begins in a plain file, or the next one will.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LogPlace {
@@ -72,8 +74,7 @@ fn find(path: &Path, place: LogPlace) -> io::Result<Option<PathBuf>> {
     if fs::metadata(path).is_ok_and(is_it) {
         return Ok(Some(path.to_owned()));
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    for entry in fs::read_dir(folder.unwrap_or_else(|| Path::new(".")))? {
+    for entry in fs::read_dir(folder_of(path))? {
         let entry = entry?;
         if entry.metadata().is_ok_and(is_it) {
             return Ok(Some(entry.path()));

@@ -13,6 +13,7 @@ use std::io::{self, Write as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use pen_daemon::folder::folder_of;
 use pen_records::shipment::StreamId;
 
 use super::id::FileId;
@@ -134,8 +135,7 @@ pub(super) fn find(position: &FilePosition) -> Option<PathBuf> {
     if is_it(&position.path) {
         return Some(position.path.clone());
     }
-    let folder = position.path.parent().filter(|path| !path.as_os_str().is_empty());
-    let entries = fs::read_dir(folder.unwrap_or_else(|| Path::new("."))).ok()?;
+    let entries = fs::read_dir(folder_of(&position.path)).ok()?;
     entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).find(|path| is_it(path))
 }
 

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use nix::unistd::Uid;
 use pen_daemon::arguments::privacy;
 use pen_daemon::error::{Exit, chain};
+use pen_daemon::folder::folder_of;
 use pen_daemon::process::Process;
-use pen_daemon::sandbox::{folder_of, has_landlock};
+use pen_daemon::sandbox::has_landlock;
 use pen_records::access::review;
 
 use super::{CollectorArgs, senders};
@@ -97,7 +98,7 @@ fn lack_of_space(journal: &Path, size: u64) -> Option<String> {
 /// Returns why a file may not be written if it is in the folder of a journal.
 pub(super) fn in_journal(file: &Path, journal: &Path) -> Option<String> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let folder = real(&folder_of(&fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())));
+    let folder = real(folder_of(&fs::canonicalize(file).unwrap_or_else(|_| file.to_owned())));
     let (file, shown) = (file.display(), journal.display());
     (folder == real(journal)).then(|| {
         format!("cannot write {file}: it is in the journal {shown}, which holds nothing else")
@@ -116,8 +117,7 @@ pub fn no_place(path: &Path) -> Option<String> {
         }
         Ok(_) => None,
         Err(_) => {
-            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty())?;
-            no_folder(folder).map(|why| format!("cannot write {}: {why}", path.display()))
+            no_folder(folder_of(path)).map(|why| format!("cannot write {}: {why}", path.display()))
         }
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::{Uid, chown};
 use pen_daemon::error::{ActionError, Doing as _};
+use pen_daemon::folder::folder_of;
 use pen_daemon::process::Process;
-use pen_daemon::sandbox::folder_of;
 
 use super::JournalSettings;
 
@@ -42,7 +42,7 @@ pub(crate) fn look(folder: &Path, uid: Uid) -> Result<(), String> {
         Ok(found) => look_at(folder, &found, uid),
         Err(error) if error.kind() == ErrorKind::NotFound => {
             let parent = folder_of(folder);
-            match fs::metadata(&parent) {
+            match fs::metadata(parent) {
                 Ok(found) if found.is_dir() => Ok(()),
                 Ok(_) => Err(format!("{} is no folder", parent.display())),
                 Err(error) if error.kind() == ErrorKind::NotFound => {
@@ -78,8 +78,8 @@ fn look_at(folder: &Path, found: &Metadata, uid: Uid) -> Result<(), String> {
 /// Returns how many bytes a journal in the folder may have: what is free, and what its segments take now. `None` if
 /// unknown.
 pub(crate) fn free_bytes(folder: &Path) -> Option<u64> {
-    let there = if folder.is_dir() { folder.to_owned() } else { folder_of(folder) };
-    let disk = statvfs(&there).ok()?;
+    let there = if folder.is_dir() { folder } else { folder_of(folder) };
+    let disk = statvfs(there).ok()?;
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
     let names = fs::read_dir(folder).into_iter().flatten().flatten();
     let segments = names.filter(|name| name.path().extension().is_some_and(|it| it == "journal"));
