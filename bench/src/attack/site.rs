@@ -15,8 +15,8 @@ use crate::delivery::log_file::LogFile;
 use crate::delivery::scene::LineInput;
 use crate::delivery::writer::{LineOutput, Writer, pause};
 use crate::stage::{
-    Deadline, Faults, FaultyRelay, Program, TempFolder, free_port, require_installed, run_to_end,
-    sibling,
+    Faults, FaultyRelay, Program, TempFolder, bytes_of, free_port, require_installed, run_to_end,
+    sibling, start_penlogd, wait_while_growing,
 };
 use crate::{ActionError, Doing as _};
 
@@ -149,14 +149,8 @@ impl<'a> AttackSite<'a> {
         pause(Duration::from_secs(1));
         let sent = self.writer.finish()?;
         let log = self.log();
-        let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-        let is_complete = |len| mark.is_none() && len >= self.writer.bytes();
-        while !is_complete(seen) && deadline.nap() {
-            let len = fs::metadata(&log).doing("look at the merged log")?.len();
-            if len > seen {
-                (seen, deadline) = (len, Deadline::after(QUIET));
-            }
-        }
+        let most = if mark.is_none() { self.writer.bytes() } else { u64::MAX };
+        wait_while_growing(QUIET, most, || bytes_of(&log));
         self.shipper.stop(Signal::SIGTERM)?;
         self.collector.stop(Signal::SIGTERM)?;
         self.messages += &(self.collector.messages() + "\n" + &self.shipper.messages());
@@ -191,15 +185,11 @@ fn start_collector(
     addr: SocketAddr,
 ) -> Result<Program, ActionError> {
     let mut command = Command::new(sibling("penlogd")?);
-    command.args(["-f", "--report", "json", "--listen", &addr.to_string(), "-l"]);
-    command.arg(folder.join("merged.log")).arg("--journal").arg(folder.join("journal"));
     if keys == Keys::Authorized {
         command.arg("--key").arg(folder.join("penlogd.key"));
         command.arg("--authorized").arg(folder.join("authorized"));
     }
-    let program = Program::start("penlogd", &mut command)?;
-    program.wait_until_listening()?;
-    Ok(program)
+    start_penlogd(command, addr, &folder.join("merged.log"), Some(&folder.join("journal")))
 }
 
 /// Starts the shipper of the web server.

@@ -15,7 +15,10 @@ use super::scene::Disturbance;
 use super::stage::{out, start_collector, told};
 use super::writer::pause;
 use crate::stage::visitors::{self, Round, Sending, Then, Visit};
-use crate::stage::{Deadline, Output, TempFolder, Web, WebPlan, WebServerKind, free_port, sibling};
+use crate::stage::{
+    Output, TempFolder, Web, WebPlan, WebServerKind, bytes_of, free_port, sibling,
+    wait_while_growing,
+};
 use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
@@ -50,13 +53,7 @@ impl ApacheScene {
         self.visit_and_kill(&web, random)?;
         web.stop()?;
         let merged = out(folder).join("merged.log");
-        let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-        while deadline.nap() {
-            let len = fs::metadata(&merged).doing("look at the merged log")?.len();
-            if len > seen {
-                (seen, deadline) = (len, Deadline::after(QUIET));
-            }
-        }
+        wait_while_growing(QUIET, u64::MAX, || bytes_of(&merged));
         collector.stop(Signal::SIGTERM)?;
         let said = fs::read(web.error_log()).doing("read the error log")?;
         let messages = format!("{}\n{}", String::from_utf8_lossy(&said), collector.messages());

@@ -96,7 +96,7 @@ impl Stage<'_> {
         // Nothing is written meanwhile, so that all lines of the old file can have arrived.
         let mut file = file.lock().map_err(|_poison| ActionError::new("the writer panicked"))?;
         if change == FileChange::InodeReused {
-            self.settle()?;
+            self.settle();
         }
         self.end_shipper(Signal::SIGKILL)?;
         self.change(change, &mut file)?;

@@ -10,9 +10,11 @@ use nix::sys::signal::Signal;
 
 use super::Finding;
 use super::count::{Numbers, files};
-use super::stage::{out, told};
+use super::stage::{out, start_collector_by, told};
 use super::writer::{line, pause};
-use crate::stage::{Deadline, Program, TempFolder, free_port, installed, sibling};
+use crate::stage::{
+    Program, TempFolder, bytes_of, free_port, installed, peak_memory, sibling, wait_while_growing,
+};
 use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
@@ -39,13 +41,7 @@ impl HerdScene {
         let started = Instant::now();
         let mut collector = self.start_collector(folder, addr)?;
         let merged = out(folder).join("merged.log");
-        let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-        while seen < bytes && deadline.nap() {
-            let len = fs::metadata(&merged).map_or(0, |it| it.len());
-            if len > seen {
-                (seen, deadline) = (len, Deadline::after(QUIET));
-            }
-        }
+        wait_while_growing(QUIET, bytes, || bytes_of(&merged));
         let took = started.elapsed();
         let peak = peak_memory(collector.id()) / 1_024;
         let mut messages = String::new();
@@ -86,7 +82,7 @@ impl HerdScene {
         addr: SocketAddr,
     ) -> Result<Program, ActionError> {
         let penlogd = sibling("penlogd")?;
-        let mut command = match installed("setpriv") {
+        let command = match installed("setpriv") {
             Some(setpriv) if nix::unistd::geteuid().is_root() => {
                 let mut command = Command::new(setpriv);
                 command.args(["--bounding-set", "-net_admin"]).arg(penlogd);
@@ -94,14 +90,7 @@ impl HerdScene {
             }
             _ => Command::new(penlogd),
         };
-        command.args(["-f", "--report", "json", "--listen", &addr.to_string(), "-l"]);
-        command.arg(out(folder).join("merged.log"));
-        if self.has_journal {
-            command.arg("--journal").arg(folder.join("journal"));
-        }
-        let program = Program::start("penlogd", &mut command)?;
-        program.wait_until_listening()?;
-        Ok(program)
+        start_collector_by(command, folder, addr, self.has_journal)
     }
 }
 
@@ -116,11 +105,4 @@ fn start_sender(
     command.args(["--from-start", "--state"]).arg(folder.join(format!("state{sender}")));
     command.arg("--follow").arg(folder.join(format!("s{sender}.log")));
     Program::start("penlog", command.stdin(Stdio::null()))
-}
-
-/// The most memory that was resident, in KiB.
-pub(super) fn peak_memory(process: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-    peak.and_then(|peak| peak.split_whitespace().next()?.parse().ok()).unwrap_or(0)
 }

@@ -16,7 +16,7 @@ use super::log_file::LogFile;
 use super::scene::{Disturbance, LineInput, Target};
 use super::stage::out;
 use super::writer::{LineOutput, Writer, pause};
-use crate::stage::{Deadline, Program, TempFolder, free_port, installed};
+use crate::stage::{Program, TempFolder, bytes_of, free_port, installed, wait_while_growing};
 use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
@@ -62,7 +62,8 @@ impl RelpScene {
         }
         pause(calm.draw(random));
         let sent = writer.finish()?;
-        settle(&out(folder).join("merged.log"), writer.bytes());
+        let merged = out(folder).join("merged.log");
+        wait_while_growing(QUIET, writer.bytes(), || bytes_of(&merged));
         let [mut receiver, mut sender] = programs;
         sender.stop(Signal::SIGTERM)?;
         receiver.stop(Signal::SIGTERM)?;
@@ -75,17 +76,6 @@ impl RelpScene {
 
 fn is_there(path: &str) -> bool {
     Path::new(path).is_file()
-}
-
-/// Waits until the log has so many bytes, or has not grown for a while.
-fn settle(merged: &Path, bytes: u64) {
-    let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-    while seen < bytes && deadline.nap() {
-        let len = fs::metadata(merged).map_or(0, |it| it.len());
-        if len > seen {
-            (seen, deadline) = (len, Deadline::after(QUIET));
-        }
-    }
 }
 
 fn start(folder: &TempFolder, target: Target, addr: SocketAddr) -> Result<Program, ActionError> {

@@ -16,7 +16,10 @@ use super::log_file::{Copier, LogFile};
 use super::scene::{Action, Disturbance, FileChange, FullDisk, LineInput, Scene};
 use super::writer::{LineOutput, Writer, pause};
 use super::{DeliveryCounts, Finding};
-use crate::stage::{Deadline, FaultyRelay, Program, TempFolder, free_port, sibling};
+use crate::stage::{
+    FaultyRelay, Program, TempFolder, bytes_of, free_port, sibling, start_penlogd,
+    wait_while_growing,
+};
 use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
@@ -117,27 +120,20 @@ impl<'a> Stage<'a> {
     }
 
     /// Waits until the merged log has as many bytes as were written, or no more come.
-    pub(super) fn settle(&self) -> Result<(), ActionError> {
-        let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-        while seen < self.writer.bytes() && deadline.nap() {
-            let len = self.merged_bytes()?;
-            if len > seen {
-                (seen, deadline) = (len, Deadline::after(QUIET));
-            }
-        }
-        Ok(())
+    pub(super) fn settle(&self) {
+        wait_while_growing(QUIET, self.writer.bytes(), || self.merged_bytes());
     }
 
-    fn merged_bytes(&self) -> Result<u64, ActionError> {
-        let files = files(&out(self.folder), "merged.log")?;
-        Ok(files.iter().filter_map(|path| Some(fs::metadata(path).ok()?.len())).sum())
+    fn merged_bytes(&self) -> u64 {
+        let files = files(&out(self.folder), "merged.log").unwrap_or_default();
+        files.iter().map(|path| bytes_of(path)).sum()
     }
 
     /// Ends the writer and, when all lines have arrived or no more do, the programs. Counts what came of the lines.
     pub(super) fn end(mut self) -> Result<Finding, ActionError> {
         let sent = self.writer.finish()?;
         self.copier = None;
-        self.settle()?;
+        self.settle();
         self.end_shipper(Signal::SIGTERM)?;
         self.end_collector(Signal::SIGTERM)?;
         let (sent, merged) =
@@ -194,15 +190,17 @@ pub(super) fn start_collector(
     addr: SocketAddr,
     has_journal: bool,
 ) -> Result<Program, ActionError> {
-    let mut command = Command::new(sibling("penlogd")?);
-    command.args(["-f", "--report", "json", "--listen", &addr.to_string(), "-l"]);
-    command.arg(out(folder).join("merged.log"));
-    if has_journal {
-        command.arg("--journal").arg(folder.join("journal"));
-    }
-    let program = Program::start("penlogd", &mut command)?;
-    program.wait_until_listening()?;
-    Ok(program)
+    start_collector_by(Command::new(sibling("penlogd")?), folder, addr, has_journal)
+}
+
+pub(super) fn start_collector_by(
+    command: Command,
+    folder: &TempFolder,
+    addr: SocketAddr,
+    has_journal: bool,
+) -> Result<Program, ActionError> {
+    let journal = has_journal.then(|| folder.join("journal"));
+    start_penlogd(command, addr, &out(folder).join("merged.log"), journal.as_deref())
 }
 
 fn start_shipper(

@@ -15,8 +15,8 @@ use super::writer::pause;
 use super::{DeliveryCounts, Finding, Isolation, isolated as own};
 use crate::stage::visitors::{self, Sending, TrafficKind};
 use crate::stage::{
-    AlikeLines, Balancer, Deadline, LogSpelling, Make, Mappings, Output, Program, Score,
-    TempFolder, Truth, TruthText, Web, WebPlan, WebServerKind, free_port, sibling,
+    AlikeLines, Balancer, LogSpelling, Make, Mappings, Output, Program, Score, TempFolder, Truth,
+    TruthText, Web, WebPlan, WebServerKind, bytes_of, free_port, sibling, wait_while_growing,
 };
 use crate::{ActionError, Doing as _};
 
@@ -159,13 +159,7 @@ impl<'a> VisitStage<'a> {
     fn end(mut self, baseline: &mut Option<f64>) -> Result<Finding, ActionError> {
         self.web.stop()?;
         let merged = out(self.folder).join("merged.log");
-        let (mut seen, mut deadline) = (0, Deadline::after(QUIET));
-        while deadline.nap() {
-            let len = fs::metadata(&merged).doing("look at the merged log")?.len();
-            if len > seen {
-                (seen, deadline) = (len, Deadline::after(QUIET));
-            }
-        }
+        wait_while_growing(QUIET, u64::MAX, || bytes_of(&merged));
         self.shipper.stop(Signal::SIGTERM)?;
         self.balancer.stop()?;
         self.collector.stop(Signal::SIGTERM)?;

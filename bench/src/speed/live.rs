@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::cost::{children_cpu, middle};
 use super::sender::{Load, TrafficEncoding, send};
 use super::{SpeedArgs, ours, theirs, this_program};
+use crate::stage::peak_memory;
 use crate::{ActionError, Doing};
 use pen_daemon::error::chain;
 
@@ -239,7 +240,7 @@ impl Run {
             .unwrap_or_else(|_| Err(ActionError::new("the sender panicked")))?;
         collector.settle();
         let drops = Socket::find(port).map_or(0, |socket| socket.drops);
-        let memory = collector.memory();
+        let memory = peak_memory(collector.child.id());
         let before = children_cpu()?;
         collector.stop()?;
         let cpu = children_cpu()? - before;
@@ -347,18 +348,6 @@ impl MeasuredCollector {
             }
             pause();
         }
-    }
-
-    /// The most memory that was resident, in KiB.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()));
-        status
-            .ok()
-            .and_then(|status| {
-                let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-                peak.split_whitespace().next()?.parse().ok()
-            })
-            .unwrap_or(0)
     }
 
     fn stop(&mut self) -> Result<(), ActionError> {

@@ -1,6 +1,6 @@
 //! Collectors and shippers, the C programs or ours: their command lines are the same.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -49,15 +49,8 @@ impl Collector {
 
     /// Waits until the log has `lines` lines, or has not grown for two seconds.
     pub fn settle(&self, lines: usize) {
-        let mut seen = line_count(&self.log);
-        let mut until = Deadline::after(Duration::from_secs(2));
-        while seen < lines && until.nap() {
-            let now = line_count(&self.log);
-            if now > seen {
-                until = Deadline::after(Duration::from_secs(2));
-            }
-            seen = now;
-        }
+        let written = || line_count(&self.log) as u64;
+        wait_while_growing(Duration::from_secs(2), lines as u64, written);
     }
 
     /// Sends SIGTERM; returns the exit status and all messages.
@@ -73,6 +66,50 @@ impl Collector {
     pub fn process(&mut self) -> &mut Program {
         &mut self.process
     }
+}
+
+/// Waits until `size` has reached `most`, or has not grown for a while.
+pub fn wait_while_growing(quiet: Duration, most: u64, size: impl Fn() -> u64) {
+    let (mut seen, mut deadline) = (size(), Deadline::after(quiet));
+    while seen < most && deadline.nap() {
+        let now = size();
+        if now > seen {
+            (seen, deadline) = (now, Deadline::after(quiet));
+        }
+    }
+}
+
+/// The bytes of a file; 0 while it is not there.
+#[must_use]
+pub fn bytes_of(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |it| it.len())
+}
+
+/// The most memory of a process that was resident, in KiB; 0 if unknown.
+#[must_use]
+pub fn peak_memory(process: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap_or_default();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    peak.and_then(|peak| peak.split_whitespace().next()?.parse().ok()).unwrap_or(0)
+}
+
+/// Starts our `penlogd` by a command with further arguments, and waits until it listens.
+///
+/// # Errors
+/// When it does not start.
+pub fn start_penlogd(
+    mut command: Command,
+    addr: SocketAddr,
+    log: &Path,
+    journal: Option<&Path>,
+) -> Result<Program, ActionError> {
+    command.args(["-f", "--report", "json", "--listen", &addr.to_string(), "-l"]).arg(log);
+    if let Some(journal) = journal {
+        command.arg("--journal").arg(journal);
+    }
+    let program = Program::start("penlogd", &mut command)?;
+    program.wait_until_listening()?;
+    Ok(program)
 }
 
 /// A running `penlog` that follows the log of a balancer.
