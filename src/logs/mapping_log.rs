@@ -296,32 +296,17 @@ impl MappingWriter {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{Ipv4Addr, UdpSocket};
-    use std::time::Duration;
-
     use crossbeam_channel::bounded;
-    use pen_records::addr::{ClientAddr, ServerAddr};
     use pen_records::mapping::MappingKind;
     use pen_records::mapping::packet::Packet;
     use pen_testing::{TempFolder, wait_until};
 
     use super::*;
     use crate::logs::log_thread::LogMessage;
+    use crate::logs::road::tests::{collector, mapping};
 
     fn to(target: Option<LogTarget>, format: LogFormat) -> MappingDestination {
         MappingDestination { target, format, ..MappingDestination::default() }
-    }
-
-    fn mapping(number: u64) -> Mapping<'static> {
-        let connection = Some(number);
-        Mapping { connection, ..Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app")) }
-    }
-
-    fn collector() -> (UdpSocket, LogTarget) {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
-        socket.set_read_timeout(Some(Duration::from_secs(20))).expect("it is not zero");
-        let addr = socket.local_addr().expect("it is bound");
-        (socket, LogTarget::Collector { name: addr.to_string(), addr })
     }
 
     #[test]

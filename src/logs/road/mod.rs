@@ -15,7 +15,7 @@ mod run_tests;
 mod spool;
 mod storing;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};

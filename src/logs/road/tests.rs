@@ -19,12 +19,12 @@ fn start(target: LogTarget, format: LogFormat) -> std::io::Result<MappingLog> {
     MappingLog::start(MappingDestination { target, format, ..MappingDestination::default() })
 }
 
-fn mapping(number: u64) -> Mapping<'static> {
+pub(in crate::logs) fn mapping(number: u64) -> Mapping<'static> {
     let connection = Some(number);
     Mapping { connection, ..Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app")) }
 }
 
-fn collector() -> (UdpSocket, LogTarget) {
+pub(in crate::logs) fn collector() -> (UdpSocket, LogTarget) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
     socket.set_read_timeout(Some(Duration::from_secs(20))).expect("it is not zero");
     let addr = socket.local_addr().expect("it is bound");
