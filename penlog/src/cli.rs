@@ -76,7 +76,7 @@ pub(crate) struct ShipperArgs {
     #[arg(long, value_name = "MIB", default_value_t = 64, value_parser = number("MiB", 2..=65_536))]
     queue: u32,
 
-    /// Maximum size of a shipment [default: 1400, or 32768 by a stream or to an address of this machine]
+    /// Maximum size of a shipment [default: 32768 by TCP or to an address of this machine, else 1400]
     #[arg(long, value_name = "BYTES", value_parser = number("bytes", 512..=65_507))]
     datagram_size: Option<u32>,
 
@@ -84,13 +84,17 @@ pub(crate) struct ShipperArgs {
     #[arg(long)]
     classic: bool,
 
-    /// Send by TCP instead of UDP, to a penlogd of this package
-    #[arg(long, conflicts_with = "classic")]
+    /// Send by TCP alone. By default penlog sends by TCP, and by UDP where the collector takes no connection
+    #[arg(long, conflicts_with_all = ["classic", "udp"])]
     stream: bool,
+
+    /// Send by UDP alone
+    #[arg(long)]
+    udp: bool,
 
     /// Private key of this web server, made by penlog keygen FILE: send by TCP and TLS only, to a
     /// penlogd that has the public key
-    #[arg(long, value_name = "FILE", requires = "collector_key", conflicts_with = "classic")]
+    #[arg(long, value_name = "FILE", requires = "collector_key", conflicts_with_all = ["classic", "udp"])]
     key: Option<PathBuf>,
 
     /// Public key of penlogd, which penlogd prints at its start
@@ -204,8 +208,7 @@ pub(crate) struct ShipperConfig {
     /// Maximum size of a shipment in bytes; `None`: chosen by the destination address.
     pub(crate) datagram: Option<usize>,
     pub(crate) classic: bool,
-    /// Ship by TCP.
-    pub(crate) stream: bool,
+    pub(crate) transport: Transport,
     /// Settings of TLS: ship by TLS only.
     pub(crate) tls: Option<Arc<ClientConfig>>,
     /// Where the input is kept until it has reached the collector; `None`: in memory.
@@ -214,6 +217,17 @@ pub(crate) struct ShipperConfig {
     pub(crate) user: Option<String>,
     /// Whether rights that are not needed are given up.
     pub(crate) has_sandbox: bool,
+}
+
+/// How shipments travel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// By TCP, or by UDP where the collector takes no connection.
+    Either,
+    /// By TCP alone.
+    Stream,
+    /// By UDP alone.
+    Datagrams,
 }
 
 /// Settings of `--spool`.
@@ -300,7 +314,11 @@ impl ShipperConfig {
                 .datagram_size
                 .map(|bytes| usize::try_from(bytes).expect("at most 65,507, by its parser")),
             classic: args.classic,
-            stream: args.stream || tls.is_some(),
+            transport: match () {
+                () if args.stream || tls.is_some() => Transport::Stream,
+                () if args.udp || args.classic => Transport::Datagrams,
+                () => Transport::Either,
+            },
             tls,
             user: args.user,
             has_sandbox: !args.no_sandbox,

@@ -297,6 +297,11 @@ impl LinkState {
         }
     }
 
+    /// Returns whether this answers the last question.
+    pub(crate) fn is_reply(&self, answer: &DiscoveryAnswer) -> bool {
+        self.asked.is_some_and(|asked| asked.nonce == answer.nonce)
+    }
+
     /// Processes a reply of the collector.
     pub(crate) fn answered(&mut self, answer: &DiscoveryAnswer, now: Instant) -> ReplyOutcome {
         let Some(asked) = self.asked.filter(|asked| asked.nonce == answer.nonce) else {

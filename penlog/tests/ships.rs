@@ -97,7 +97,7 @@ fn started_before_the_collector_it_waits_and_loses_nothing() {
 #[test]
 fn a_collector_that_is_restarted_gets_what_came_meanwhile() {
     let collector = TestCollector::start();
-    let mut penlog = RunningShipper::to(collector.addr, &[]);
+    let mut penlog = RunningShipper::to(collector.addr, &["--udp"]);
     let mut input = penlog.stdin();
     input.write_all(b"one\n").unwrap();
     assert_eq!(collector.take(1), [b"one"]);
@@ -135,7 +135,7 @@ fn a_collector_that_never_reads_does_not_block_the_writer() {
 fn to_a_stopped_collector(more: &[&str]) -> (RunningShipper, UdpSocket) {
     let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
     let addr = socket.local_addr().expect("bound");
-    let penlog = RunningShipper::to(addr, more);
+    let penlog = RunningShipper::to(addr, &[&["--udp"], more].concat());
     let mut buffer = [0; 1000];
     socket.set_read_timeout(Some(PATIENCE)).expect("not zero");
     let (len, from) = socket.recv_from(&mut buffer).expect("a question");

@@ -4,7 +4,7 @@ mod support;
 
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -20,7 +20,7 @@ use pen_stream::keys::PrivateKey;
 use pen_testing::program::{run_to_end, sibling};
 use pen_testing::wait::wait_for;
 use pen_testing::{PATIENCE, Program, TempFolder, free_port};
-use support::RunningShipper;
+use support::{RunningShipper, TestCollector, lines};
 
 /// A collector of this package that writes to a file of the folder.
 fn collector(folder: &TempFolder, addr: SocketAddr) -> Program {
@@ -71,10 +71,10 @@ fn report(collector: &mut Program) -> String {
 }
 
 #[test]
-fn lines_arrive_once_and_in_order_by_a_stream() {
+fn lines_go_by_tcp_once_and_in_order() {
     let (folder, addr) = (TempFolder::new(), free_port([127, 0, 0, 1]));
     let mut collector = collector(&folder, addr);
-    let mut penlog = RunningShipper::to(addr, &["--stream"]);
+    let mut penlog = RunningShipper::to(addr, &[]);
     let lines: Vec<u8> = (0..50_000).flat_map(line).collect();
     penlog.feed(&lines);
     assert!(penlog.wait().success(), "{}", penlog.said());
@@ -141,6 +141,66 @@ fn a_connection_that_is_cut_is_made_again() {
     assert!(numbers.values().all(|&times| times == 1), "what is sent again is known as doubled");
     drop(input);
     assert!(report(&mut collector).contains("\"adds_up\":true"));
+}
+
+/// Ships lines to a collector that takes no TCP, and returns what penlog said.
+fn by_udp(collector: &TestCollector) -> String {
+    let mut penlog = RunningShipper::to(collector.addr, &[]);
+    let said = penlog.says("shipping to");
+    penlog.feed(b"one\ntwo\n");
+    assert_eq!(collector.take(2), lines(&["one", "two"]));
+    assert!(penlog.wait().success());
+    said
+}
+
+/// A port where both a collector and a listener are.
+fn both() -> (TestCollector, TcpListener) {
+    let addr = free_port([127, 0, 0, 1]);
+    let socket = UdpSocket::bind(addr).expect("the port is free");
+    (TestCollector::on(socket, 0), TcpListener::bind(addr).expect("it is free by TCP, too"))
+}
+
+#[test]
+fn a_collector_without_tcp_gets_lines_by_udp() {
+    let said = by_udp(&TestCollector::start());
+    assert!(said.contains("by UDP"), "{said}");
+}
+
+#[test]
+fn a_collector_that_ends_each_connection_gets_lines_by_udp() {
+    let (collector, listener) = both();
+    std::thread::spawn(move || listener.incoming().for_each(drop));
+    let said = by_udp(&collector);
+    assert!(said.contains("by UDP"), "{said}");
+}
+
+#[test]
+fn a_collector_that_is_never_heard_by_tcp_gets_lines_by_udp() {
+    let (collector, _listener) = both();
+    let said = by_udp(&collector);
+    assert!(said.contains("by UDP"), "{said}");
+}
+
+#[test]
+fn after_udp_a_collector_that_takes_connections_gets_lines_by_tcp() {
+    let folder = TempFolder::new();
+    let addr = free_port([127, 0, 0, 1]);
+    let older = TestCollector::on(UdpSocket::bind(addr).expect("the port is free"), 0);
+    let mut penlog = RunningShipper::to(addr, &[]);
+    let mut input = penlog.stdin();
+    assert!(penlog.says("shipping to").contains("by UDP"));
+    input.write_all(&line(0)).unwrap();
+    assert_eq!(older.take(1).len(), 1);
+    drop(older);
+    input.write_all(&line(1)).unwrap();
+    penlog.says("cannot reach");
+    let _collector = collector(&folder, addr);
+    assert!(penlog.says("shipping to").contains("by TCP"));
+    input.write_all(&line(2)).unwrap();
+    drop(input);
+    assert!(penlog.wait().success());
+    wait_for("the last line is written", || numbers(&folder).contains_key(&2).then_some(()));
+    assert_eq!(numbers(&folder).get(&1), Some(&1));
 }
 
 #[test]

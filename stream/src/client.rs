@@ -80,6 +80,11 @@ impl StreamClient {
         self.replies.clear();
     }
 
+    /// Lets the next [`Self::send`] connect at once, also where a connection has just failed.
+    pub const fn hurry(&mut self) {
+        self.retry = None;
+    }
+
     /// Returns whether a connection is open, or begins to be.
     #[must_use]
     pub const fn is_open(&self) -> bool {

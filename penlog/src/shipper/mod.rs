@@ -4,7 +4,7 @@
 //! - `shipping`: sends lines as shipments; [`unconfirmed`] keeps shipments until the collector confirms them.
 //! - `classic`: sends lines one by one.
 //! - `replies`: handles replies, refusals and silence of the collector.
-//! - [`socket`]: the UDP socket, or the stream.
+//! - [`socket`]: the stream and the UDP socket, and which of them is used.
 
 mod backlog;
 mod classic;
@@ -25,13 +25,12 @@ use nix::poll::{PollFd, PollFlags, poll};
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::shipment::{SendStamp, SenderOrigin, Shipment, ShipmentServer, ShipmentWriter};
-use pen_stream::client::StreamClient;
 
 use self::backlog::Backlog;
 use self::send_clock::SendClock;
-use self::socket::CollectorSocket;
+use self::socket::{CollectorSocket, Way};
 use self::unconfirmed::Unconfirmed;
-use crate::cli::ShipperConfig;
+use crate::cli::{ShipperConfig, Transport};
 use crate::destination::{Destination, LookupOutcome};
 use crate::input::timeout;
 use crate::link_state::{LinkAction, LinkState, QuestionTime, SendMode};
@@ -103,14 +102,11 @@ impl Shipper {
             name: config.name.as_deref().map(str::as_bytes),
         };
         let writer = ShipmentWriter::new(origin, server, FAR);
-        let socket = if config.stream {
-            CollectorSocket::stream(StreamClient::new(config.source_addr, config.tls.clone()))
-        } else {
-            CollectorSocket::datagrams(config.source_addr)
-        };
+        let socket = CollectorSocket::new(&config);
+        // No classic collector has streams.
+        let is_ours = queue.is_ours() || config.transport == Transport::Stream;
         let mut this = Self {
-            // No classic collector has streams.
-            state: LinkState::new(config.classic, queue.is_ours() || config.stream, Instant::now()),
+            state: LinkState::new(config.classic, is_ours, Instant::now()),
             config,
             queue,
             waker,
@@ -233,7 +229,7 @@ impl Shipper {
     }
 
     fn limit_datagrams(&mut self, addr: SocketAddr, taken: u32) {
-        let is_near = self.socket.is_stream() || addr.ip().is_loopback();
+        let is_near = self.socket.way() == Some(Way::Stream) || addr.ip().is_loopback();
         let fit = if is_near { NEAR } else { FAR };
         let limit = self.config.datagram.unwrap_or(fit);
         let taken = usize::try_from(taken).ok().filter(|taken| *taken > 0).unwrap_or(UDP);
@@ -276,7 +272,7 @@ impl Shipper {
         let times = [Some(self.state.due(now)), ready, deadline, self.last_word, report];
         let until = times.into_iter().flatten().min().unwrap_or(now);
         let mut fds = vec![PollFd::new(self.waker.as_fd(), PollFlags::POLLIN)];
-        fds.extend(self.socket.poll_fd());
+        fds.extend(self.socket.poll_fds());
         // An error is an interruption by a signal: the caller's loop handles it.
         let _ = poll(&mut fds, timeout(until.saturating_duration_since(now)));
         if fds[0].any() == Some(true) {

@@ -7,7 +7,7 @@ use pen_records::shipment::{
     DiscoveryAnswer, DiscoveryQuestion, ReceivedShipments, SendStamp, Shipment, StreamList,
 };
 
-use super::socket::{Received, SendOutcome, refuses_streams};
+use super::socket::{Received, SendOutcome, Way, refuses_streams};
 use super::{Shipper, shipped_lines};
 use crate::link_state::{ReplyOutcome, SendMode};
 use crate::report::ShipperCounts;
@@ -18,13 +18,16 @@ impl Shipper {
         let mut buffer = [0; 512];
         loop {
             match self.socket.receive(&mut buffer) {
-                Received::Datagram(len) => {
-                    if let Some(Ok(answer)) = buffer.get(..len).map(DiscoveryAnswer::parse) {
+                (Received::Datagram(len), way) => {
+                    if let Some(Ok(answer)) = buffer.get(..len).map(DiscoveryAnswer::parse)
+                        && self.state.is_reply(&answer)
+                        && self.socket.replied(way)
+                    {
                         self.answered(&answer, now);
                     }
                 }
-                Received::Nothing => return,
-                Received::Refusal => return self.refused(now),
+                (Received::Nothing, _) => return,
+                (Received::Refusal, _) => return self.refused(now),
             }
         }
     }
@@ -43,7 +46,11 @@ impl Shipper {
                 self.silent = None;
                 if let Some(addr) = self.destination.current() {
                     self.limit_datagrams(addr, answer.datagram);
-                    self.report.say("ours", now, || format!("shipping to {addr}"));
+                    let (kind, way) = match self.socket.way() {
+                        Some(Way::Datagrams) => ("by UDP", "UDP"),
+                        Some(Way::Stream) | None => ("by TCP", "TCP"),
+                    };
+                    self.report.say(kind, now, || format!("shipping to {addr} by {way}"));
                 }
                 self.again_from_the_start();
                 // Lines refused one by one are few: they return to the backlog.
@@ -90,7 +97,7 @@ impl Shipper {
             self.open(now);
         }
         self.state.asked(nonce, now);
-        match self.socket.send(&bytes) {
+        match self.socket.ask(&bytes) {
             SendOutcome::Refused => self.refused(now),
             // From here on a refusal concerns the question.
             SendOutcome::Yes | SendOutcome::Never | SendOutcome::Full => self.last.clear(),
@@ -110,9 +117,9 @@ impl Shipper {
         let Some(addr) = self.silent.take() else { return self.refused(now) };
         self.destination.choose(addr);
         self.open(now);
-        let is_stream = self.socket.is_stream();
-        if !self.state.silent(now, !is_stream && refuses_streams(addr)) {
-            let hint = match is_stream {
+        let has_stream_only = self.socket.has_stream_only();
+        if !self.state.silent(now, !has_stream_only && refuses_streams(addr)) {
+            let hint = match has_stream_only {
                 true => " (only a penlogd of this package has streams)",
                 false => {
                     ", neither to UDP nor to TCP, or where a penlogd of this package has been (for a classic \
