@@ -29,6 +29,8 @@ pub(crate) struct ReceivedNumbers {
     /// Count of abandoned numbers, and the end of the last abandoned gap.
     abandoned: u64,
     known_from: u64,
+    /// What is missing below this number never comes, by the sender's own word.
+    passed: u64,
     /// When the last number came.
     last: Timestamp,
 }
@@ -61,6 +63,7 @@ impl ReceivedNumbers {
             in_gaps: 0,
             abandoned: 0,
             known_from: 0,
+            passed: 0,
             last: now,
         }
     }
@@ -93,7 +96,9 @@ impl ReceivedNumbers {
             gaps.insert(from, until);
             in_gaps += until - from;
         }
-        Ok(Self { base, end, announced, gaps, in_gaps, abandoned, known_from, last })
+        // The sender says it again with its next question.
+        let passed = 0;
+        Ok(Self { base, end, announced, gaps, in_gaps, abandoned, known_from, passed, last })
     }
 
     /// Whether so high a number is plausible `now`.
@@ -146,14 +151,27 @@ impl ReceivedNumbers {
         is_plausible
     }
 
-    /// The first number received, and the first missing one after.
-    pub(crate) fn first_run(&self) -> (u64, u64) {
-        (self.base, self.gaps.first_key_value().map_or(self.end, |(&from, _)| from))
+    /// Notes the sender's word that it will not send numbers below `number` again. They stay missing, and a late one is
+    /// taken.
+    pub(crate) fn pass(&mut self, number: u64) {
+        self.passed = self.passed.max(number.min(self.announced));
     }
 
-    /// The first number received, and the number after the last.
-    pub(crate) const fn whole_run(&self) -> (u64, u64) {
-        (self.base, self.end)
+    /// The first number received, and the first one after that is missing and may still come.
+    pub(crate) fn first_run(&self) -> (u64, u64) {
+        (self.base, self.awaited().next().map_or(self.end, |(from, _)| from))
+    }
+
+    /// How many numbers are missing and may still come.
+    pub(crate) fn repairable(&self) -> u64 {
+        let behind = self.announced.saturating_sub(self.end.max(self.passed));
+        self.awaited().map(|(from, until)| until - from).sum::<u64>().saturating_add(behind)
+    }
+
+    /// The gaps from the last passed number on.
+    fn awaited(&self) -> impl Iterator<Item = (u64, u64)> {
+        let gaps = self.gaps.iter().filter(|&(_, &until)| until > self.passed);
+        gaps.map(|(&from, &until)| (from.max(self.passed), until))
     }
 
     /// How many numbers are missing.

@@ -249,7 +249,9 @@ impl CollectorRoad {
         for run in std::iter::once(own).chain(earlier.front_mut()) {
             if let Some((nonce, upto)) = run.question(self.random.hash_one(now), now) {
                 let shipments = if run.is_whole() { self.next } else { upto };
-                let (origin, lines, streams) = (run.origin, 0, StreamList::default());
+                // In place of lines: what is missing below is not kept any more.
+                let (origin, lines) = (run.origin, run.lowest().unwrap_or(upto));
+                let streams = StreamList::default();
                 self.buf.clear();
                 DiscoveryQuestion { nonce, origin, shipments, lines, streams }.write(&mut self.buf);
                 // Asked again without a reply.

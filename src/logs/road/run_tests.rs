@@ -191,6 +191,28 @@ fn memory_is_bounded_in_bytes_and_what_is_given_up_is_counted() {
 }
 
 #[test]
+fn numbers_that_no_packet_has_are_passed_over_by_a_collector_that_is_told() {
+    for passes in [true, false] {
+        let mut bench = Bench::new(SURE);
+        bench.keep(0, 10);
+        bench.keep(15, 10);
+        bench.ask();
+        bench.answer(0, 10);
+        assert_eq!((bench.again(), bench.run.lowest()), (vec![], Some(15)));
+        assert_eq!(bench.run.question(7, bench.now), Some((7, 25)), "at once");
+        if passes {
+            bench.answer(0, 25);
+        } else {
+            bench.answer(0, 10);
+            assert_eq!(bench.again(), [15]);
+            bench.ask();
+            bench.answer(0, 10);
+        }
+        assert_eq!(bench.run.waiting(), 0, "{passes}");
+    }
+}
+
+#[test]
 fn a_stream_sends_nothing_twice_unless_its_connection_breaks() {
     let mut bench = Bench::new(STREAM);
     for first in [0, 10, 20] {

@@ -189,11 +189,9 @@ impl Origins {
         if !source.numbers.announce(question.shipments, now) {
             self.counts.too_far += 1;
         }
-        let (from, upto) = match source.repairable() {
-            // What the balancer has dropped never comes.
-            0 => source.numbers.whole_run(),
-            _ => source.numbers.first_run(),
-        };
+        // In place of lines a balancer tells which records it keeps.
+        source.numbers.pass(question.lines);
+        let (from, upto) = source.numbers.first_run();
         Some(ReceivedShipments { from, upto })
     }
 
@@ -262,7 +260,7 @@ impl Origins {
 impl OriginState {
     /// Records that are missing and were not dropped by the balancer.
     fn repairable(&self) -> u64 {
-        self.numbers.missing().saturating_sub(self.dropped)
+        self.numbers.repairable().min(self.numbers.missing().saturating_sub(self.dropped))
     }
 
     fn dating(
@@ -392,24 +390,25 @@ mod tests {
     }
 
     #[test]
-    fn what_a_balancer_has_dropped_is_not_asked_for_again() {
+    fn only_what_a_balancer_still_keeps_is_waited_for() {
         let mut origins = Origins::new(256);
-        let question = DiscoveryQuestion {
-            nonce: 1,
-            origin: ORIGIN,
-            shipments: 30,
-            lines: 0,
-            streams: StreamList::default(),
-        };
-        let mut upto = |first, count, dropped| {
-            let packet = packet(ORIGIN, first, count, dropped);
-            let packet = Packet::parse(&packet).expect("we wrote it");
-            origins.receive(&packet, Timestamp::from_micros(8));
-            origins.asked(&question, Timestamp::from_micros(9)).expect("it is known").upto
-        };
-        assert_eq!(upto(0, 5, 0), 5);
-        assert_eq!(upto(25, 5, 15), 5, "5 may still come");
-        assert_eq!(upto(5, 5, 15), 30);
+        // It has dropped more than is missing: some of that had arrived.
+        for (first, dropped) in [(0, 0), (25, 40)] {
+            receive(&mut origins, &packet(ORIGIN, first, 5, dropped));
+        }
+        for (kept, upto) in [(0, 5), (5, 5), (10, 10), (24, 24), (25, 30), (u64::MAX, 30)] {
+            let question = DiscoveryQuestion {
+                nonce: 1,
+                origin: ORIGIN,
+                shipments: 30,
+                lines: kept,
+                streams: StreamList::default(),
+            };
+            let received = origins.asked(&question, Timestamp::from_micros(9));
+            assert_eq!(received, Some(ReceivedShipments { from: 0, upto }), "{kept}");
+        }
+        assert!(receive(&mut origins, &packet(ORIGIN, 10, 5, 40)), "a late one is taken");
+        assert_eq!(origins.counts().lost, 15);
     }
 
     #[test]

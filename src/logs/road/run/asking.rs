@@ -27,6 +27,14 @@ pub(super) struct RecordQuestion {
     pub(super) upto: u64,
 }
 
+/// A hole in the numbers that the collector takes for missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AwaitedHole {
+    end: u64,
+    /// The number up to which all was sent again since the collector did not pass over the hole when it was told to.
+    sent_again: Option<u64>,
+}
+
 impl RecordRun {
     pub(super) fn must_ask(&self) -> bool {
         !self.is_synced || self.is_curious || (self.rules.is_ordered && !self.is_known)
@@ -74,13 +82,16 @@ impl RecordRun {
         let all = ReceivedShipments { from: 0, upto: question.upto };
         let ReceivedShipments { from, upto } = answer.received.unwrap_or(all);
         let (mut tally, before) = (RecordTally::default(), self.lowest());
+        let mut is_told = true;
         if self.lowest().is_none_or(|lowest| lowest >= from) {
             let upto = self.beyond_hole(upto.min(self.end()), question.upto);
+            is_told = self.behind_hole.is_none_or(|hole| hole.sent_again.is_some());
             tally = self.confirm(upto);
             self.sent = self.sent.max(upto);
         }
         let end = self.again.map_or(0, |(_, end)| end).max(question.upto);
-        let missing = self.lowest().filter(|lowest| *lowest < end);
+        let missing = self.lowest().filter(|lowest| *lowest < end && is_told);
+        self.is_curious |= !is_told;
         self.again = missing.map(|lowest| (lowest, end));
         if self.lowest().is_none() {
             self.since = None;
@@ -95,20 +106,27 @@ impl RecordRun {
     }
 
     /// Returns the number up to which all is confirmed, given that the collector's first missing number is `upto`. It may be
-    /// one that no packet has: then what comes behind is known to have arrived if it was sent in order, or twice.
+    /// one that no packet has. The next question says so, and the collector passes over it. Of an older one, what comes behind
+    /// is known to have arrived if it was sent in order, or twice.
     fn beyond_hole(&mut self, upto: u64, asked: u64) -> u64 {
-        let hole = self.holes.iter().find(|(from, to)| (*from..*to).contains(&upto));
-        let Some(&(_, end)) = hole.filter(|(_, end)| *end <= asked) else { return upto };
+        let before = self.behind_hole.take();
+        let hole = self.hole_at(upto).filter(|(_, end)| *end < asked);
+        let Some((_, end)) = hole else { return upto };
         if self.rules.is_ordered {
             return asked;
         }
-        match self.behind_hole.take() {
-            Some((hole, sent_again)) if hole == end => {
-                self.behind_hole = (asked < sent_again).then_some((hole, sent_again));
+        match before.filter(|hole| hole.end == end) {
+            Some(AwaitedHole { sent_again: Some(sent_again), .. }) => {
+                let hole = AwaitedHole { end, sent_again: Some(sent_again) };
+                self.behind_hole = (asked < sent_again).then_some(hole);
                 asked.min(sent_again)
             }
-            _ => {
-                self.behind_hole = Some((end, asked));
+            Some(_) => {
+                self.behind_hole = Some(AwaitedHole { end, sent_again: Some(asked) });
+                upto
+            }
+            None => {
+                self.behind_hole = Some(AwaitedHole { end, sent_again: None });
                 upto
             }
         }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use pen_records::shipment::SenderOrigin;
 
-use self::asking::RecordQuestion;
+use self::asking::{AwaitedHole, RecordQuestion};
 use self::kept::KeptPacket;
 pub(super) use self::kept::{RecordCount, RecordTally};
 use super::clock::RunClock;
@@ -66,8 +66,8 @@ pub(super) struct RecordRun {
     again: Option<(u64, u64)>,
     /// Numbers that no packet has, oldest first.
     holes: VecDeque<(u64, u64)>,
-    /// The end of a hole that the collector misses, and the number up to which all was sent again since.
-    behind_hole: Option<(u64, u64)>,
+    /// The hole that the collector waits for.
+    behind_hole: Option<AwaitedHole>,
     question: Option<RecordQuestion>,
     /// When the first packet since the last question was sent.
     since: Option<Instant>,
@@ -132,10 +132,17 @@ impl RecordRun {
     }
 
     /// Number of the first unconfirmed record.
-    fn lowest(&self) -> Option<u64> {
+    pub(super) fn lowest(&self) -> Option<u64> {
         let on_disk = self.disk.as_ref().filter(|disk| disk.confirmed() < disk.end());
         let in_memory = self.memory.front().map(|packet| packet.first);
-        on_disk.map(DiskPackets::confirmed).or(in_memory)
+        let lowest = on_disk.map(DiskPackets::confirmed).or(in_memory)?;
+        Some(self.hole_at(lowest).map_or(lowest, |(_, end)| end))
+    }
+
+    /// Returns the hole that a number lies in.
+    fn hole_at(&self, number: u64) -> Option<(u64, u64)> {
+        let at = self.holes.partition_point(|hole| hole.1 <= number);
+        self.holes.get(at).copied().filter(|hole| hole.0 <= number)
     }
 
     /// Number after the last kept record.
