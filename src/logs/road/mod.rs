@@ -40,7 +40,8 @@ use crate::logs::log_thread::{LogBatch, LogCounters};
 
 /// How long a datagram may be refused after it was sent. Its records count when the time is over, or with the next one.
 const REFUSAL: Duration = Duration::from_millis(100);
-/// Silence after which a collector is told that there are no records.
+/// Pause after the last records before a collector is told that there are no more, and between two such heartbeats.
+const PAUSE: Duration = Duration::from_millis(100);
 const QUIET: Duration = Duration::from_secs(1);
 /// Silence of a collector after which records wait, and that is said.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -76,8 +77,8 @@ pub(super) struct CollectorRoad {
     /// Records given up, and whether some were since the collector's last reply.
     lost: u64,
     is_losing: bool,
-    /// When the last packet was sent.
-    last_packet: Option<Instant>,
+    /// When the next heartbeat is due, once a packet was sent.
+    heartbeat: Option<Instant>,
     refused: Option<String>,
     random: RandomState,
     buf: Vec<u8>,
@@ -121,7 +122,7 @@ impl CollectorRoad {
             in_flight: None,
             lost: 0,
             is_losing: false,
-            last_packet: None,
+            heartbeat: None,
             refused: None,
             random: RandomState::new(),
             buf: Vec::new(),
@@ -143,7 +144,7 @@ impl CollectorRoad {
         let outcome = self.own.is_live().then(|| self.link.send(&self.buf));
         let is_sent = matches!(outcome, Some(LinkSend::Sent | LinkSend::PreviousRefused));
         if is_sent {
-            self.last_packet = Some(now);
+            self.heartbeat = Some(now + PAUSE);
         }
         // What a socket of UDP does not take is no worse than what is lost on the way.
         let is_passed = outcome.is_some() && !matches!(outcome, Some(LinkSend::Full));
@@ -273,7 +274,7 @@ impl CollectorRoad {
             }
         }
         if has_sent {
-            self.last_packet = Some(now);
+            self.heartbeat = Some(now + PAUSE);
         }
         if let Some(fault) = fault.filter(|_| self.is_stream()) {
             self.failed(&fault);
@@ -342,13 +343,13 @@ impl CollectorRoad {
     /// Returns when to send a heartbeat, to a collector that has replied.
     fn quiet_due(&self) -> Option<Instant> {
         let is_told = self.own.is_known() && self.own.is_complete();
-        self.last_packet.filter(|_| is_told).map(|last| last + QUIET)
+        self.heartbeat.filter(|_| is_told)
     }
 
     /// Sends a packet without records: all records so far have been sent. The queue is empty, since a heartbeat is due only
     /// when the thread has waited for a batch in vain.
     fn send_heartbeat(&mut self, now: Instant) {
-        self.last_packet = Some(now);
+        self.heartbeat = Some(now + QUIET);
         self.buf.clear();
         let (sent, dropped) = (self.own.clock.read(ClockReading::now()), self.dropped());
         write_packet(self.own.origin, self.next, sent, dropped, (0, b""), &mut self.buf);
