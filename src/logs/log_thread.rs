@@ -27,6 +27,22 @@ const GATHER: Duration = Duration::from_millis(5);
 /// Looks at an empty queue after which the thread blocks until it is woken.
 const CALM: u32 = 20;
 
+/// Whether records leave at once, or wait some milliseconds for further ones. Shared by the thread and its workers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogPace(Arc<AtomicBool>);
+
+impl LogPace {
+    /// Makes records leave at once, or lets them wait.
+    pub(crate) fn set_prompt(&self, is_prompt: bool) {
+        self.0.store(is_prompt, Ordering::Relaxed);
+    }
+
+    /// Returns how long a batch may wait for further records.
+    fn flush(&self) -> Duration {
+        if self.0.load(Ordering::Relaxed) { Duration::ZERO } else { FLUSH }
+    }
+}
+
 /// Counters of a log.
 #[derive(Debug, Default)]
 pub struct LogCounters {
@@ -100,6 +116,11 @@ pub(crate) trait LogWriter: Send + 'static {
         true
     }
 
+    /// Returns what tells the workers whether records leave at once.
+    fn pace(&self) -> LogPace {
+        LogPace::default()
+    }
+
     /// Writes everything that is left.
     fn finish(&mut self);
 }
@@ -122,17 +143,19 @@ impl<T: Send + 'static> LogThread<T> {
         trouble: LogTrouble,
         sink: S,
     ) -> io::Result<Self> {
+        let pace = sink.pace();
         let (queue, messages) = bounded(waiting);
         let reopen = Arc::new(AtomicBool::new(false));
         let told = reopen.clone();
         let write_messages = move || write_messages(&messages, &told, sink);
         let thread = Some(std::thread::Builder::new().name(name.into()).spawn(write_messages)?);
-        Ok(Self { control: LogControl { queue, counts, trouble }, reopen, thread })
+        Ok(Self { control: LogControl { queue, counts, trouble, pace }, reopen, thread })
     }
 
     /// Returns a batcher for a worker. Its batches have at most `most` bytes, unless a single record is longer.
     pub(crate) fn batcher(&self, most: usize) -> Batcher<T> {
-        Batcher::new(self.control.queue.clone(), self.control.counts.clone(), most)
+        let LogControl { queue, counts, pace, .. } = self.control.clone();
+        Batcher::new(queue, counts, pace, most)
     }
 
     /// Reopens the file, for log rotation, or opens one that could not be opened before. Never waits.
@@ -183,12 +206,14 @@ pub struct LogControl<T> {
     queue: Sender<LogMessage<T>>,
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
+    pace: LogPace,
 }
 
 impl<T> Clone for LogControl<T> {
     fn clone(&self) -> Self {
-        let Self { queue, counts, trouble } = self;
-        Self { queue: queue.clone(), counts: counts.clone(), trouble: trouble.clone() }
+        let Self { queue, counts, trouble, pace } = self;
+        let (counts, trouble) = (counts.clone(), trouble.clone());
+        Self { queue: queue.clone(), counts, trouble, pace: pace.clone() }
     }
 }
 
@@ -220,6 +245,7 @@ impl<T> LogControl<T> {
 pub(crate) struct Batcher<T> {
     queue: Sender<LogMessage<T>>,
     counts: Arc<LogCounters>,
+    pace: LogPace,
     bytes: Vec<u8>,
     count: u32,
     /// When the first record of the batch was added; `None` for an empty batch.
@@ -229,8 +255,13 @@ pub(crate) struct Batcher<T> {
 }
 
 impl<T> Batcher<T> {
-    pub(crate) fn new(queue: Sender<LogMessage<T>>, counts: Arc<LogCounters>, most: usize) -> Self {
-        Self { queue, counts, bytes: Vec::new(), count: 0, since: None, most }
+    pub(crate) fn new(
+        queue: Sender<LogMessage<T>>,
+        counts: Arc<LogCounters>,
+        pace: LogPace,
+        most: usize,
+    ) -> Self {
+        Self { queue, counts, pace, bytes: Vec::new(), count: 0, since: None, most }
     }
 
     /// Adds the record that `write` writes. The batch is handed over within some milliseconds.
@@ -256,14 +287,14 @@ impl<T> Batcher<T> {
 
     /// Hands the batch over if it has waited long enough.
     pub(crate) fn flush_due(&mut self, now: Instant) {
-        if self.since.is_some_and(|since| now >= since + FLUSH) {
+        if self.since.is_some_and(|since| now >= since + self.pace.flush()) {
             self.flush();
         }
     }
 
     /// Returns when [`Self::flush_due`] is due; `None` for an empty batch.
     pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.since.map(|since| since + FLUSH)
+        self.since.map(|since| since + self.pace.flush())
     }
 
     /// Hands the batch over.
@@ -354,8 +385,12 @@ mod tests {
     #[test]
     fn a_reopening_never_waits() {
         let (queue, _nobody_takes_them) = bounded(1);
-        let control =
-            LogControl::<()> { queue, counts: Arc::default(), trouble: LogTrouble::default() };
+        let control = LogControl::<()> {
+            queue,
+            counts: Arc::default(),
+            trouble: LogTrouble::default(),
+            pace: LogPace::default(),
+        };
         let log = LogThread { control, reopen: Arc::default(), thread: None };
         log.reopen();
         log.reopen();

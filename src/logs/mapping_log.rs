@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::config::{LogFormat, LogTarget, LogTransport, RuntimeSettings};
 use crate::logs::log_thread::{
-    self, Batcher, LogBatch, LogCounters, LogThread, LogTrouble, LogWriter,
+    self, Batcher, LogBatch, LogCounters, LogPace, LogThread, LogTrouble, LogWriter,
 };
 use crate::logs::mapping_file::MappingFile;
 use crate::logs::road::classic::ClassicRoad;
@@ -145,6 +145,7 @@ struct MappingWriter {
     destination: MappingDestination,
     counts: Arc<LogCounters>,
     trouble: LogTrouble,
+    pace: LogPace,
     /// Faults logged since records could be sent.
     said: Vec<String>,
     origin: RecordOrigin,
@@ -191,6 +192,7 @@ impl LogWriter for MappingWriter {
         match self.open() {
             Ok(output) => {
                 self.output = output;
+                self.pace.set_prompt(self.is_sure());
                 self.trouble.replace(None);
             }
             Err(error) => {
@@ -221,7 +223,11 @@ impl LogWriter for MappingWriter {
 
     /// A C collector needs the record of a request before the access line arrives.
     fn may_gather(&self) -> bool {
-        !matches!(&self.output, MappingOutput::Classic(_))
+        !matches!(&self.output, MappingOutput::Classic(_)) && !self.is_sure()
+    }
+
+    fn pace(&self) -> LogPace {
+        self.pace.clone()
     }
 
     fn finish(&mut self) {
@@ -236,13 +242,20 @@ impl MappingWriter {
             destination,
             counts: Arc::default(),
             trouble: LogTrouble::default(),
+            pace: LogPace::default(),
             said: Vec::new(),
             origin: RecordOrigin::new(),
             next: 0,
             overrun: 0,
         };
         writer.output = writer.open()?;
+        writer.pace.set_prompt(writer.is_sure());
         Ok(writer)
+    }
+
+    /// Whether records survive a kill of pen: with a spool. They must not wait in its memory then.
+    const fn is_sure(&self) -> bool {
+        matches!(self.output, MappingOutput::Collector(_)) && self.destination.spool.is_some()
     }
 
     fn open(&self) -> io::Result<MappingOutput> {
@@ -314,8 +327,12 @@ mod tests {
         let (socket, target) = collector();
         let (queue, batches) = bounded(1);
         let mut writer = MappingWriter::new(to(Some(target), LogFormat::Extended)).unwrap();
-        let mut records =
-            MappingRecordWriter(Batcher::new(queue, writer.counts.clone(), PACKET - OVERHEAD));
+        let mut records = MappingRecordWriter(Batcher::new(
+            queue,
+            writer.counts.clone(),
+            writer.pace(),
+            PACKET - OVERHEAD,
+        ));
         for number in 0..3 {
             records.record(&mapping(number), Instant::now());
             records.flush();
@@ -327,6 +344,25 @@ mod tests {
         let len = socket.recv(&mut buf).unwrap();
         let packet = Packet::parse(&buf[..len]).unwrap();
         assert_eq!((packet.first, packet.dropped, packet.count()), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_record_leaves_at_once_with_a_spool_and_waits_for_others_without() {
+        let (folder, (_socket, target)) = (TempFolder::new(), collector());
+        let plain = to(Some(target), LogFormat::Extended);
+        let spool = SpoolSettings { folder: folder.join("spool"), bytes: 1 << 20 };
+        let spooled = MappingDestination { spool: Some(spool), ..plain.clone() };
+        let mut writer = MappingWriter::new(plain.clone()).unwrap();
+        let (queue, _batches) = bounded(9);
+        let batch = Batcher::new(queue, writer.counts.clone(), writer.pace(), PACKET - OVERHEAD);
+        let (mut records, now) = (MappingRecordWriter(batch), Instant::now());
+        for (destination, is_prompt) in [(plain.clone(), false), (spooled, true), (plain, false)] {
+            writer.set_target(destination);
+            records.record(&mapping(1), now);
+            assert_eq!(records.next_due() == Some(now), is_prompt);
+            assert_eq!(writer.may_gather(), !is_prompt);
+            records.flush();
+        }
     }
 
     #[test]

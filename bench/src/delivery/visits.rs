@@ -218,7 +218,7 @@ fn start_balancer(
     collector: SocketAddr,
 ) -> Result<Balancer, ActionError> {
     let mappings = Mappings::Collector(collector);
-    Balancer::start(Make::Ours, folder.path(), front, &[web.addr()], &mappings)
+    Balancer::start(Make::OursSpooled, folder.path(), front, &[web.addr()], &mappings)
 }
 
 fn start_shipper(folder: &TempFolder, web: &Web, to: SocketAddr) -> Result<Program, ActionError> {

@@ -28,6 +28,8 @@ pub enum Make {
     C,
     /// Ours, as it comes.
     Ours,
+    /// Ours, with a spool for its mapping records.
+    OursSpooled,
     /// Ours, told by the PROXY protocol who its clients are.
     OursProxied,
     /// Ours, told to speak to the C programs.
@@ -87,6 +89,10 @@ impl Balancer {
         });
         if make == Make::OursClassic {
             command.args(["-O", "log_format classic"]);
+        }
+        if make == Make::OursSpooled {
+            let spool = folder.join("spool");
+            command.arg("-O").arg(format!("log_spool {}", spool.display()));
         }
         if make == Make::OursProxied {
             command.args(["-O", "accept_proxy 127.0.0.1"]);

@@ -184,8 +184,9 @@ impl CollectorRoad {
 
     pub(super) fn next_due(&self) -> Option<Instant> {
         let settled = self.in_flight.map(|sent| sent.settled);
-        let store = self.own.store_due().filter(|_| self.may_store());
-        let runs = self.runs_due(Instant::now());
+        let now = Instant::now();
+        let store = self.own.store_due(now).filter(|_| self.may_store());
+        let runs = self.runs_due(now);
         [settled, store, runs, self.quiet_due(), self.tidy].into_iter().flatten().min()
     }
 

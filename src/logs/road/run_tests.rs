@@ -288,6 +288,22 @@ fn what_waits_for_a_second_is_on_the_disk_and_the_next_run_sends_it() {
 }
 
 #[test]
+fn packets_are_on_the_disk_at_once_while_the_collector_does_not_reply() {
+    let (folder, mut bench) = (TempFolder::new(), Bench::asked(SURE));
+    bench.answer(0, 50);
+    let disk = DiskPackets::create(folder.path(), bench.run.origin, 50, 1 << 20).unwrap();
+    bench.run.disk = Some(disk);
+    bench.keep(50, 10);
+    assert_eq!(bench.run.store_due(bench.now), Some(bench.now + ASK));
+    bench.wait(ASK);
+    assert!(bench.run.question(7, bench.now).is_some());
+    bench.wait(Duration::from_millis(100));
+    bench.keep(60, 10);
+    assert!(bench.run.store(false, 1 << 30, bench.now).unwrap());
+    assert_eq!(bench.run.store_due(bench.now), None);
+}
+
+#[test]
 fn what_memory_does_not_hold_is_sent_from_the_disk_and_a_full_one_loses_the_newest() {
     let (folder, mut bench) = (TempFolder::new(), Bench::asked(SURE));
     bench.answer(0, 50);

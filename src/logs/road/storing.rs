@@ -44,7 +44,7 @@ impl CollectorRoad {
     pub(super) fn store(&mut self, is_last: bool, now: Instant) {
         let Some(spool) = &self.spool else { return };
         let is_waiting = self.spool_trouble.is_some() && self.tidy.is_some_and(|tidy| now < tidy);
-        let due = self.own.store_due();
+        let due = self.own.store_due(now);
         if is_waiting && !is_last
             || !due.is_some_and(|due| is_last || due <= now || self.own.is_short_of_memory())
         {

@@ -24,8 +24,10 @@ use super::spool::DiskPackets;
 pub(super) const ROOM: usize = 16 << 20;
 /// Age from which a packet is forgotten that went to a collector which never replied.
 const OLDEST: Duration = Duration::from_secs(50);
-/// Age from which a packet is on the disk.
+/// Age from which a packet is on the disk, while the collector replies.
 const IN_MEMORY: Duration = Duration::from_secs(1);
+/// Silence of the collector after which packets go to the disk at once.
+const DOUBT: Duration = Duration::from_millis(100);
 /// Pause between two looks for a reply, and after a long silence.
 const LOOK: Duration = Duration::from_millis(20);
 const SELDOM: Duration = Duration::from_millis(100);
@@ -260,13 +262,19 @@ impl RecordRun {
         Some(packet)
     }
 
-    /// Stores packets that have waited for a second, all of them if `is_last`, or if memory is short. `room` is the number of
+    /// How long a packet stays off the disk. What a killed pen had sent reaches a collector that replies.
+    fn patience(&self, now: Instant) -> Duration {
+        if self.silence(now) < DOUBT { IN_MEMORY } else { Duration::ZERO }
+    }
+
+    /// Stores packets that have waited for long enough, all of them if `is_last`, or if memory is short. `room` is the number of
     /// bytes for them on the disk. Returns whether there was room.
     pub(super) fn store(&mut self, is_last: bool, room: u64, now: Instant) -> io::Result<bool> {
+        let patience = self.patience(now);
         let Some(disk) = &mut self.disk else { return Ok(true) };
         let (ahead, mut left) = (self.clock.ahead(), room);
         while let Some(packet) = self.memory.get_mut(self.stored) {
-            let waited = now.saturating_duration_since(packet.since) >= IN_MEMORY;
+            let waited = now.saturating_duration_since(packet.since) >= patience;
             if !(is_last || waited || self.bytes > ROOM - ROOM / 8) {
                 break;
             }
@@ -281,9 +289,9 @@ impl RecordRun {
         disk.write().map(|()| true)
     }
 
-    /// Whether a packet is to be stored.
-    pub(super) fn store_due(&self) -> Option<Instant> {
-        self.memory.get(self.stored).map(|packet| packet.since + IN_MEMORY)
+    /// Returns when a packet is to be stored.
+    pub(super) fn store_due(&self, now: Instant) -> Option<Instant> {
+        self.memory.get(self.stored).map(|packet| packet.since + self.patience(now))
     }
 
     /// Returns when there is something to do.
