@@ -15,8 +15,8 @@ use crate::delivery::log_file::LogFile;
 use crate::delivery::scene::LineInput;
 use crate::delivery::writer::{LineOutput, Writer, pause};
 use crate::stage::{
-    Faults, FaultyRelay, Program, TempFolder, bytes_of, free_port, require_installed, run_to_end,
-    sibling, start_penlogd, wait_while_growing,
+    Faults, FaultyRelay, Program, TempFolder, bytes_of, free_port, keygen, require_installed,
+    run_to_end, sibling, start_penlogd, wait_while_growing,
 };
 use crate::{ActionError, Doing as _};
 
@@ -167,11 +167,7 @@ impl<'a> AttackSite<'a> {
 /// Makes pairs of keys: of the collector, the web server, another server, and one that nobody knows. Returns the collector's
 /// public key.
 fn make_keys(folder: &TempFolder) -> Result<String, ActionError> {
-    let keygen = |program: &str, name: &str| -> Result<String, ActionError> {
-        let mut command = Command::new(sibling(program)?);
-        let out = run_to_end(command.arg("keygen").arg(folder.join(name)))?;
-        Ok(String::from_utf8_lossy(&out).trim().to_owned())
-    };
+    let keygen = |program: &str, name: &str| keygen(&sibling(program)?, &folder.join(name));
     let [web, other] = [keygen("penlog", "web.key")?, keygen("penlog", "other.key")?];
     keygen("penlog", "unknown.key")?;
     let text = format!("{web} lines {WEB}:80 # web\n{other} lines 198.51.100.7:80 # other\n");

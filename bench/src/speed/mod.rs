@@ -14,6 +14,7 @@ mod live;
 mod memory;
 mod phrases;
 mod receiver;
+mod road;
 mod sender;
 
 use std::ffi::OsString;
@@ -72,6 +73,8 @@ enum SpeedPart {
     LiveRepeating,
     /// penlogd, with shipments in place of single lines
     Shipments,
+    /// penlog and penlogd: a line by UDP, TCP and TLS, with a journal and a spool
+    Road,
     /// pen, beside C pen, nginx stream and HAProxy
     Balance,
     #[value(hide = true)]
@@ -93,7 +96,7 @@ pub fn run(args: &SpeedArgs) -> Result<(), ActionError> {
         SpeedPart::Receive => return receiver::receive(&args.rest),
         _ => {}
     }
-    build(&["pen", "penlogd", "mergelogs"])?;
+    build(&["pen", "penlog", "penlogd", "mergelogs"])?;
     println!(
         "Figures are good only beside each other: whatever else runs on this machine is in them."
     );
@@ -124,6 +127,9 @@ pub fn run(args: &SpeedArgs) -> Result<(), ActionError> {
     }
     if wanted(SpeedPart::Shipments) {
         live::shipments(args)?;
+    }
+    if wanted(SpeedPart::Road) {
+        road::run(args)?;
     }
     if wanted(SpeedPart::Balance) {
         balance::run(args)?;

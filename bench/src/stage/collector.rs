@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use super::{Deadline, Program, line_count};
+use super::{Deadline, Program, line_count, run_to_end};
 use crate::{ActionError, Doing};
 
 /// A running `penlogd`.
@@ -110,6 +110,15 @@ pub fn start_penlogd(
     let program = Program::start("penlogd", &mut command)?;
     program.wait_until_listening()?;
     Ok(program)
+}
+
+/// Makes a pair of keys by `penlog` or `penlogd`, and returns the public one.
+///
+/// # Errors
+/// When the program fails.
+pub fn keygen(program: &Path, file: &Path) -> Result<String, ActionError> {
+    let out = run_to_end(Command::new(program).arg("keygen").arg(file))?;
+    Ok(String::from_utf8_lossy(&out).trim().to_owned())
 }
 
 /// A running `penlog` that follows the log of a balancer.

@@ -25,7 +25,7 @@ pub use alike::AlikeLines;
 pub use balancer::{Balancer, Make, Mappings};
 pub use clock::shift;
 pub use collector::{
-    Collector, Follower, Shipper, bytes_of, peak_memory, start_penlogd, wait_while_growing,
+    Collector, Follower, Shipper, bytes_of, keygen, peak_memory, start_penlogd, wait_while_growing,
 };
 pub use haproxy::HaproxyLogMode;
 pub use kernel::enter_own_network;

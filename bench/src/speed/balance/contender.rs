@@ -2,13 +2,14 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::super::live::Socket;
 use super::super::{ours, theirs};
+use super::records::RecordTaker;
 use crate::stage::{Program, TempFolder, free_port};
 use crate::{ActionError, Doing};
 
@@ -30,6 +31,8 @@ enum BalancerKind {
     /// `pen` of this workspace.
     Ours {
         records: bool,
+        /// Whether it has `log_spool`.
+        spool: bool,
     },
     CPen,
     Nginx,
@@ -43,12 +46,17 @@ pub(super) fn all() -> Result<Vec<BalancerContender>, ActionError> {
         BalancerContender {
             name: "pen, records on",
             program: pen.clone(),
-            kind: BalancerKind::Ours { records: true },
+            kind: BalancerKind::Ours { records: true, spool: false },
+        },
+        BalancerContender {
+            name: "pen, records, spool",
+            program: pen.clone(),
+            kind: BalancerKind::Ours { records: true, spool: true },
         },
         BalancerContender {
             name: "pen, records off",
             program: pen,
-            kind: BalancerKind::Ours { records: false },
+            kind: BalancerKind::Ours { records: false, spool: false },
         },
     ];
     for (name, program, kind) in [
@@ -83,8 +91,7 @@ const STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
 pub(super) struct Running {
     pub(super) addr: SocketAddr,
     process: Program,
-    /// Receives the records and reads none: the kernel drops the excess.
-    _collector: Option<UdpSocket>,
+    _collector: Option<RecordTaker>,
 }
 
 impl BalancerContender {
@@ -112,12 +119,15 @@ impl BalancerContender {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let udp = (transport == Transport::Udp).then_some("-U");
         match self.kind {
-            BalancerKind::Ours { records } => {
+            BalancerKind::Ours { records, spool } => {
                 if records {
-                    let socket = UdpSocket::bind("127.0.0.1:0").doing("take records")?;
-                    let addr = socket.local_addr().doing("take records")?;
+                    let (taker, addr) = RecordTaker::start(spool)?;
                     command.args(["-O", "log_format extended", "-l", &addr.to_string()]);
-                    collector = Some(socket);
+                    collector = Some(taker);
+                }
+                if spool {
+                    let spool = folder.join("spool");
+                    command.arg("-O").arg(format!("log_spool {}", spool.display()));
                 }
                 command.args(["-f", "-r", "-O", "workers 1", "-x", &MOST.to_string()]);
                 command.args(udp);

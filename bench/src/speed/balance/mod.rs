@@ -8,6 +8,7 @@ mod contender;
 mod idle;
 mod latency;
 mod origin;
+mod records;
 mod udp;
 mod wrk;
 
