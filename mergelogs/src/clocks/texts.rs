@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
+use pen_archive::Compression;
 use pen_records::time::Timestamp;
 
 use crate::config::InputOrigin;
-use crate::input::archive::{self, Compression};
+use crate::input::archive;
 use crate::input::lines::LineSpans;
 
 /// Bytes read to find a time.

@@ -10,7 +10,6 @@ pub(crate) mod copies;
 pub(crate) mod heads;
 pub(crate) mod hosts;
 pub(crate) mod lines;
-mod members;
 pub(crate) mod reader;
 pub(crate) mod shares;
 pub(crate) mod third_party;

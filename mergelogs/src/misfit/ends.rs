@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 
+use pen_archive::Compression;
 use pen_records::time::Timestamp;
 
 use super::facts::TimeSpan;
 use crate::config::InputOrigin;
-use crate::input::archive::{self, Compression};
+use crate::input::archive;
 use crate::input::heads::InputHead;
 use crate::input::lines::{LineReader, TextBlock};
 

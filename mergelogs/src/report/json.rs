@@ -1,13 +1,12 @@
 //! The report for programs: one JSON object on one line.
 
+use pen_archive::Compression;
 use pen_records::rewrite::OutcomeCounts;
 use pen_records::time::micros;
 use serde_json::{Map, Number, Value, json};
 
 use super::{JoinReport, utc};
-use crate::input::archive::Compression;
 use crate::misfit::SaidMisfit;
-
 /// Returns members of an object from counters and their names.
 pub(super) fn members(
     rows: impl IntoIterator<Item = (&'static str, u64)>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_archive::Archive;
 use pen_records::access::{AccessLine, LineError, Parser, Spec};
 use pen_records::attribution::{FingerprintCuts, LineOrigin, LoggedLine, ServerIndex};
 use pen_records::clocks::{ClockTrack, TrackCursor};
@@ -59,12 +60,7 @@ impl AccessJob {
         Ok(ReaderHandle { batches, used })
     }
 
-    fn read(
-        self,
-        archive: archive::Archive,
-        send: &Sender<AccessBatch>,
-        reuse: &Receiver<UsedBatch>,
-    ) {
+    fn read(self, archive: Archive, send: &Sender<AccessBatch>, reuse: &Receiver<UsedBatch>) {
         let mut reader = LineReader::new(archive.bytes);
         let cursor = self.track.as_deref().map(ClockTrack::cursor);
         let times = AccessTimes::new(self.zone);

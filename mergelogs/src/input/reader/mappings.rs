@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use pen_archive::Archive;
 use pen_records::access::carried;
 use pen_records::attribution::{BalancerHashes, MappingEvent};
 use pen_records::clocks::ClockTrack;
@@ -72,7 +73,7 @@ impl MappingJob {
 
     fn read(
         self,
-        archive: archive::Archive,
+        archive: Archive,
         send: &Sender<MappingBatch>,
         reuse: &Receiver<Vec<MappingEvent>>,
     ) {

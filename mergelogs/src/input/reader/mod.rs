@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::io;
 
 use crossbeam_channel::{Receiver, Sender};
+use pen_archive::Compression;
 use pen_records::access::LineSpan;
 use pen_records::attribution::{LoggedLine, MappingEvent};
 use pen_records::merge::Timed;
@@ -15,10 +16,8 @@ use pen_records::time::Timestamp;
 
 pub(crate) use self::access::AccessJob;
 pub(crate) use self::mappings::{MappingJob, cut_short};
-use crate::input::archive::Compression;
 use crate::input::lines::TextBlock;
 use crate::servers::OptionPlace;
-
 /// Warnings kept for each input.
 pub(crate) const COMPLAINTS: usize = 3;
 

@@ -10,7 +10,7 @@ use flate2::bufread::GzDecoder;
 use zstd::stream::read::Decoder as ZstdDecoder;
 
 /// Decodes one member and leaves the bytes behind it.
-pub(super) trait MemberDecoder: Read + Sized {
+pub(crate) trait MemberDecoder: Read + Sized {
     /// The compressed bytes.
     type Bytes: BufRead;
 
@@ -56,14 +56,14 @@ impl<R: BufRead> MemberDecoder for ZstdDecoder<'static, R> {
 }
 
 /// The decoded bytes of all members.
-pub(super) struct ArchiveMembers<D> {
+pub(crate) struct ArchiveMembers<D> {
     /// The current member; `None` behind the last one.
     member: Option<D>,
 }
 
 impl<D: MemberDecoder> ArchiveMembers<D> {
     /// Starts with the first member, which must be there.
-    pub(super) fn new(bytes: D::Bytes) -> io::Result<Self> {
+    pub(crate) fn new(bytes: D::Bytes) -> io::Result<Self> {
         D::start(bytes).map(|member| Self { member: Some(member) })
     }
 }
