@@ -7,9 +7,9 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
+use super::content::{LogContent, bytes_at};
 use super::file::FileStart;
 use super::stream::{FileHead, StreamName};
 
@@ -61,10 +61,11 @@ pub(super) struct OldContent {
 
 impl OldContent {
     /// Returns the start in a copy; `None` if the file is no copy.
-    fn start_in(&self, copy: &File, length: u64) -> io::Result<Option<FileStart>> {
+    fn start_in(&self, copy: &LogContent, file: &File) -> io::Result<Option<FileStart>> {
+        let length = copy.len()?;
         let head = FileHead::of(copy)?.map(|head| head.hash());
         let has_head = self.name.is_some_and(|name| Some(name.head) == head);
-        let start = match self.last.start_in(copy, length)? {
+        let start = match self.last.start_in(file, length)? {
             // Nothing was read by this run: an earlier one has.
             None if self.last.bytes.is_empty() && has_head => Some(self.last.end.min(length)),
             start => start,
@@ -95,44 +96,29 @@ pub(super) fn compare(
     if !is_name_of_copy(new, followed.0) {
         return Ok(NewFile::Log);
     }
-    let file = File::open(new)?;
-    let length = file.metadata()?.len();
+    let content = LogContent::open(new)?;
+    let Some(file) = content.plain() else { return Ok(NewFile::Log) };
+    let length = content.len()?;
     if length == 0 {
         return Ok(NewFile::Copy);
     }
-    if let Some(start) = before.map(|before| before.start_in(&file, length)).transpose()?.flatten()
+    if let Some(start) = before.map(|before| before.start_in(&content, file)).transpose()?.flatten()
     {
         return Ok(NewFile::OldCopy(start));
     }
     let compared = length.min(COMPARED as u64);
     let count = usize::try_from(compared).unwrap_or(COMPARED);
-    let ends = [&file, followed.1].map(|file| bytes_at(file, length - compared, count));
+    let ends = [file, followed.1].map(|file| bytes_at(file, length - compared, count));
     let [end, same] = ends;
     Ok(if end? == same? { NewFile::Copy } else { NewFile::Log })
 }
 
 /// Whether a file is in the same folder, and its name begins as the other's does, but for the ending.
-fn is_name_of_copy(new: &Path, followed: &Path) -> bool {
+pub(super) fn is_name_of_copy(new: &Path, followed: &Path) -> bool {
     let (Some(name), Some(stem)) = (new.file_name(), followed.file_stem()) else { return false };
     new != followed
         && new.parent() == followed.parent()
         && name.as_bytes().starts_with(stem.as_bytes())
-}
-
-/// Reads so many bytes, or fewer at the end of the file.
-pub(super) fn bytes_at(file: &File, start: u64, count: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![0; count];
-    let mut filled = 0;
-    while filled < count {
-        match file.read_at(&mut bytes[filled..], start + filled as u64) {
-            Ok(0) => break,
-            Ok(len) => filled += len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(filled);
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -1,9 +1,8 @@
 //! One followed file.
 
 use std::collections::VecDeque;
-use std::fs::{File, Metadata};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use pen_records::shipment::{StreamId, StreamSpan};
 use crate::queue::SendQueue;
 use crate::splitter::{Splitter, WholeLines};
 
+use super::content::LogContent;
 use super::copies::{self, LastBytes, NewFile, OldContent};
 use super::id::FileId;
 use super::state::FilePosition;
@@ -26,7 +26,7 @@ pub(super) struct FollowedFile {
     pub(super) active: Instant,
     /// An earlier run of penlog has left a position.
     pub(super) is_resumed: bool,
-    file: File,
+    log: LogContent,
     /// Bytes read from the file.
     offset: u64,
     last: LastBytes,
@@ -79,17 +79,13 @@ impl FollowedFile {
         host: &HostKey,
         now: Instant,
     ) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let meta = file.metadata()?;
-        if !meta.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a plain file"));
-        }
+        let log = LogContent::open(path)?;
         let mut this = Self {
             path: path.to_owned(),
-            id: FileId::from_metadata(&meta),
+            id: FileId::from_metadata(&log.metadata()?),
             active: now,
             is_resumed: start.is_resumed,
-            file,
+            log,
             offset: start.offset,
             last: LastBytes::from_offset(start.offset),
             before: None,
@@ -99,14 +95,14 @@ impl FollowedFile {
             marks: VecDeque::new(),
             done: start.offset,
         };
-        this.begin(start, &meta)?;
+        this.begin(start)?;
         this.learn(host)?;
         Ok(this)
     }
 
-    fn begin(&mut self, start: FileStart, meta: &Metadata) -> io::Result<()> {
+    fn begin(&mut self, start: FileStart) -> io::Result<()> {
         let head = match start.stream {
-            Some(_) => FileHead::of(&self.file)?,
+            Some(_) => FileHead::of(&self.log)?,
             None => None,
         };
         let has_head = match (start.stream, &head) {
@@ -114,7 +110,7 @@ impl FollowedFile {
             (Some(_), None) => false,
             (None, _) => true,
         };
-        if has_head && start.offset <= meta.len() {
+        if has_head && start.offset <= self.len()? {
             (self.head, self.name) = (head, start.stream);
             return self.start_at(start.offset);
         }
@@ -124,7 +120,7 @@ impl FollowedFile {
 
     /// Begins at an offset; nothing has been read yet.
     pub(super) fn start_at(&mut self, offset: u64) -> io::Result<()> {
-        self.file.seek(SeekFrom::Start(offset))?;
+        self.log.begin_at(offset)?;
         (self.offset, self.done) = (offset, offset);
         self.last = LastBytes::from_offset(offset);
         self.splitter = Splitter::new(offset);
@@ -139,9 +135,9 @@ impl FollowedFile {
         self.start_at(0)
     }
 
-    /// Returns the length of the file.
+    /// Returns the length of the log, as [`LogContent::len`].
     pub(super) fn len(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        self.log.len()
     }
 
     /// Offset of the next read.
@@ -159,12 +155,12 @@ impl FollowedFile {
         if self.name.is_some() {
             return Ok(true);
         }
-        let Some(head) = FileHead::of(&self.file)? else { return Ok(true) };
+        let Some(head) = FileHead::of(&self.log)? else { return Ok(true) };
         self.take_head(head, host)
     }
 
     fn take_head(&mut self, head: FileHead, host: &HostKey) -> io::Result<bool> {
-        let meta = self.file.metadata()?;
+        let meta = self.log.metadata()?;
         let before = self.before.as_ref().and_then(|before| before.name);
         let mut name = head.name(host, &meta, 0);
         let is_as_before = before.is_some_and(|before| before.head == name.head);
@@ -204,7 +200,7 @@ impl FollowedFile {
     fn read_on(&mut self, queue: &SendQueue, now: Instant) -> io::Result<ReadProgress> {
         let stream = self.stream();
         let space = self.splitter.space();
-        let len = self.file.read(space)?;
+        let len = self.log.read(space)?;
         self.last.take(&space[..len]);
         if len == 0 {
             return Ok(ReadProgress::End);
@@ -226,13 +222,13 @@ impl FollowedFile {
 
     /// Whether the head is unchanged. A truncated file that has outgrown the old length has another head.
     fn begins_as_before(&self) -> io::Result<bool> {
-        self.head.as_ref().map_or(Ok(true), |head| head.is_of(&self.file))
+        self.head.as_ref().map_or(Ok(true), |head| head.is_of(&self.log))
     }
 
     /// Pushes an unfinished line of a file that nobody writes to any more, with a line feed.
     pub(super) fn end_line(&mut self, queue: &SendQueue, host: &HostKey, now: Instant) {
         if self.name.is_none()
-            && let Ok(head) = FileHead::of_rest(&self.file)
+            && let Ok(head) = FileHead::of_rest(&self.log)
             && self.take_head(head, host).is_ok()
         {
             // What cannot be read is lost with the file.
@@ -261,10 +257,11 @@ impl FollowedFile {
 
     /// Compares a new file with this one.
     pub(super) fn compare(&self, new: &Path) -> io::Result<NewFile> {
+        let Some(file) = self.log.plain() else { return Ok(NewFile::Log) };
         let is_truncated = self.len()? < self.offset || !self.begins_as_before()?;
         let now = OldContent { last: self.last.clone(), name: self.name };
         let before = if is_truncated { Some(&now) } else { self.before.as_ref() };
-        copies::compare(new, (&self.path, &self.file), before)
+        copies::compare(new, (&self.path, file), before)
     }
 
     /// Returns whether the sender has finished with every line that was read.

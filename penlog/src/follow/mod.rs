@@ -3,10 +3,12 @@
 //! A file is identified by device and inode, whatever its current name. Following drops no line: when the queue is full,
 //! reading pauses. A file is also a stream of numbered bytes: the next run asks the collector for the position by name.
 
+mod content;
 mod copies;
 mod file;
 mod id;
 mod pattern;
+mod rotated;
 mod start;
 pub(crate) mod state;
 mod stream;

@@ -5,8 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use glob::{MatchOptions, glob_with};
 
-/// Endings of compressed logs. A rotated log gets one when the web server no longer writes to it.
-const COMPRESSED: [&str; 4] = ["gz", "bz2", "xz", "zst"];
+use super::content::is_packed_name;
 
 const OPTIONS: MatchOptions = MatchOptions {
     case_sensitive: true,
@@ -27,7 +26,7 @@ pub(super) fn matches(pattern: &Path) -> Vec<PathBuf> {
     // A folder that cannot be read has no files for us; the next scan tries again.
     paths
         .filter_map(Result::ok)
-        .filter(|path| path.is_file() && !is_compressed(path) && !is_hidden(path, pattern))
+        .filter(|path| path.is_file() && !is_packed_name(path) && !is_hidden(path, pattern))
         .collect()
 }
 
@@ -36,10 +35,6 @@ fn is_hidden(path: &Path, pattern: &Path) -> bool {
     let has_dot = |part: Component<'_>| part.as_os_str().as_bytes().starts_with(b".");
     let pairs = path.components().rev().zip(pattern.components().rev());
     pairs.into_iter().any(|(found, wanted)| has_dot(found) && !has_dot(wanted))
-}
-
-fn is_compressed(path: &Path) -> bool {
-    path.extension().is_some_and(|end| COMPRESSED.iter().any(|known| end == *known))
 }
 
 #[cfg(test)]

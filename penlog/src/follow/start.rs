@@ -8,9 +8,11 @@ use pen_records::shipment::StreamPosition;
 use crate::cli::FollowSettings;
 use crate::queue::SendQueue;
 
+use super::content::LogContent;
 use super::file::{FileStart, FollowedFile};
+use super::rotated::{self, head_of};
 use super::state::{self, FilePosition, ShipperState};
-use super::stream::{HostKey, StreamName};
+use super::stream::HostKey;
 use super::{FileFollower, complain, pattern};
 
 impl FileFollower {
@@ -44,10 +46,13 @@ impl FileFollower {
     fn first_scan(&mut self, resume: &[FilePosition]) {
         let now = Instant::now();
         for position in resume {
-            match state::find(position) {
+            match state::find(position).or_else(|| rotated::copy_of(position)) {
                 Some(path) => self.resume_at(&path, position, now),
                 None => complain(&mut self.complaints, gone(position)),
             }
+        }
+        for position in resume {
+            self.open_rotated(position, resume, now);
         }
         let new_to_us = self.resumes || self.files.from_start;
         for path in self.matches() {
@@ -63,10 +68,37 @@ impl FileFollower {
         }
     }
 
+    /// Opens what was both begun and rotated since an earlier run read a log. `all` are the positions of that run.
+    fn open_rotated(&mut self, position: &FilePosition, all: &[FilePosition], now: Instant) {
+        let stream = position.stream.map(|stream| stream.id);
+        let same = self.followed.iter().find(|file| stream.is_some() && file.stream() == stream);
+        let state = self.files.state.as_deref();
+        let last = match same {
+            Some(file) if file.path == position.path => return,
+            Some(file) => Some(file.path.as_path()),
+            None => state,
+        };
+        let since = last.and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
+        for path in since.map_or(Vec::new(), |since| rotated::newer_than(since, &position.path)) {
+            let head = head_of(&path);
+            let is_known = |known: &FilePosition| known.stream.map(|it| it.head) == head;
+            if head.is_none() || !all.iter().any(is_known) {
+                self.open(&path, FileStart::default(), now);
+            }
+        }
+    }
+
     /// Opens a file at the position of an earlier run.
     fn resume_at(&mut self, path: &Path, position: &FilePosition, now: Instant) {
         let &FilePosition { offset, stream, .. } = position;
-        let len = std::fs::metadata(path).map_or(offset, |meta| meta.len());
+        let len = LogContent::open(path).and_then(|log| log.len()).unwrap_or(offset);
+        let is_other = stream.zip(head_of(path)).is_some_and(|(stream, head)| stream.head != head);
+        if (is_other || len < offset)
+            && let Some(copy) = rotated::copy_of(position)
+        {
+            // It was truncated, after a copy was made.
+            return self.open(&copy, FileStart { offset, stream, is_resumed: true }, now);
+        }
         if len < offset {
             let text = format!(
                 "{} has {len} bytes, fewer than the {offset} that an earlier run read: it was truncated, so lines may \
@@ -75,11 +107,8 @@ impl FileFollower {
             );
             complain(&mut self.complaints, text);
         }
-        let before = self.followed.len();
         self.open(path, FileStart { offset, stream, is_resumed: true }, now);
-        let opened = self.followed.get(before).map(FollowedFile::stream);
-        let is_other = |stream: StreamName| opened.is_some_and(|it| it != Some(stream.id));
-        if len >= offset && stream.is_some_and(is_other) {
+        if len >= offset && is_other {
             let text = format!(
                 "{} begins otherwise than the file that an earlier run read up to byte {offset}: it was truncated or \
                  replaced, so lines may be missing; reading it from its start",

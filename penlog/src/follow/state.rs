@@ -17,7 +17,8 @@ use pen_daemon::folder::folder_of;
 use pen_records::shipment::StreamId;
 
 use super::id::FileId;
-use super::stream::{FileHead, HostKey, StreamName};
+use super::rotated::head_of;
+use super::stream::{HostKey, StreamName};
 
 /// First line of a state file, so that penlog never overwrites a file of another kind.
 const TITLE: &[u8] = b"penlog positions 1";
@@ -144,10 +145,7 @@ fn is_same(position: &FilePosition, id: FileId, path: &Path) -> bool {
         None => id == position.id,
         // At its old path it may have been truncated: its owner says so.
         Some(_) if id == position.id && path == position.path => true,
-        Some(stream) => {
-            let head = || FileHead::of(&fs::File::open(path).ok()?).ok()?;
-            id.inode == position.id.inode && head().is_some_and(|head| head.hash() == stream.head)
-        }
+        Some(stream) => id.inode == position.id.inode && head_of(path) == Some(stream.head),
     }
 }
 

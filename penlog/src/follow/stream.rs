@@ -4,7 +4,7 @@
 //! the file belong to the name, up to the end of the first line without a leading `#`: W3C logs begin with equal comments.
 //! Lines are sent only once these bytes are complete.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -14,10 +14,7 @@ use memchr::memchr;
 use pen_records::shipment::StreamId;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
-use super::copies::bytes_at;
-
-/// The most bytes of a head.
-const HEAD: usize = 1 << 10;
+use super::content::LogContent;
 
 /// File with the host's identity.
 const MACHINE_ID: &str = "/etc/machine-id";
@@ -53,22 +50,25 @@ pub(super) struct StreamName {
 pub(super) struct FileHead(Vec<u8>);
 
 impl FileHead {
-    /// Reads the head of a file; returns `None` while the first line is not whole.
-    pub(super) fn of(file: &File) -> io::Result<Option<Self>> {
-        let mut bytes = bytes_at(file, 0, HEAD)?;
+    /// The most bytes of a head.
+    pub(super) const MOST: usize = 1 << 10;
+
+    /// Reads the head of a log; returns `None` while the first line is not whole.
+    pub(super) fn of(log: &LogContent) -> io::Result<Option<Self>> {
+        let mut bytes = log.first(Self::MOST)?;
         let Some(len) = complete(&bytes) else { return Ok(None) };
         bytes.truncate(len);
         Ok(Some(Self(bytes)))
     }
 
-    /// Reads the head of a file with an unfinished first line.
-    pub(super) fn of_rest(file: &File) -> io::Result<Self> {
-        bytes_at(file, 0, HEAD).map(Self)
+    /// Reads the head of a log with an unfinished first line.
+    pub(super) fn of_rest(log: &LogContent) -> io::Result<Self> {
+        log.first(Self::MOST).map(Self)
     }
 
-    /// Whether the file begins with the head.
-    pub(super) fn is_of(&self, file: &File) -> io::Result<bool> {
-        Ok(bytes_at(file, 0, self.0.len())? == self.0)
+    /// Whether the log begins with the head.
+    pub(super) fn is_of(&self, log: &LogContent) -> io::Result<bool> {
+        Ok(log.first(self.0.len())? == self.0)
     }
 
     /// Returns the name of the stream. After a truncation, a file with the same head needs another `salt`: the bytes behind the
@@ -102,7 +102,7 @@ fn complete(bytes: &[u8]) -> Option<usize> {
             return Some(at);
         }
     }
-    (bytes.len() >= HEAD).then_some(HEAD)
+    (bytes.len() >= FileHead::MOST).then_some(FileHead::MOST)
 }
 
 #[cfg(test)]
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_head_ends_with_the_first_line_that_is_no_comment() {
-        let long = vec![b'x'; HEAD];
+        let long = vec![b'x'; FileHead::MOST];
         for (bytes, len) in [
             (&b""[..], None),
             (b"one", None),
@@ -121,8 +121,8 @@ mod tests {
             (b"#Fields: a b\n", None),
             (b"#Fields: a b\n#Date\none", None),
             (b"#Fields: a b\n#Date\none\ntwo", Some(23)),
-            (&long[..HEAD - 1], None),
-            (&long, Some(HEAD)),
+            (&long[..FileHead::MOST - 1], None),
+            (&long, Some(FileHead::MOST)),
         ] {
             assert_eq!(complete(bytes), len, "{}", String::from_utf8_lossy(bytes));
         }
@@ -134,7 +134,7 @@ mod tests {
         let path = folder.write("access.log", "one\ntwo\n");
         let host = HostKey(b"host".to_vec());
         let name = |host: &HostKey, salt| {
-            let file = File::open(&path).unwrap();
+            let file = LogContent::open(&path).unwrap();
             let head = FileHead::of(&file).unwrap().expect("it is complete");
             head.name(host, &file.metadata().unwrap(), salt)
         };
@@ -147,7 +147,7 @@ mod tests {
         let other = name(&host, 0);
         assert!(other.id != first.id && other.head != first.head);
         let copy = folder.write("copy.log", "one\n");
-        let copy = FileHead::of(&File::open(copy).unwrap()).unwrap().unwrap();
+        let copy = FileHead::of(&LogContent::open(&copy).unwrap()).unwrap().unwrap();
         assert_eq!(copy.hash(), first.head);
     }
 
