@@ -113,6 +113,7 @@ fn an_inode_that_is_used_again_while_it_is_down_is_another_file() {
     let penlog = follow(&collector, &folder, "access.log", &["--from-start"]);
     assert_eq!(collector.take(3), lines(&["three", "four", "five"]));
     penlog.says("begins otherwise");
+    assert!(!penlog.said().contains("is gone"));
 }
 
 #[test]

@@ -62,8 +62,8 @@ pub(super) enum ReadProgress {
     Truncated(u64),
     /// The queue has no room.
     Full,
-    /// The stream has a random name: save the name before reading.
-    Renamed,
+    /// The stream has a name. Save it before reading: it may be random, and who finds the file packed cannot derive it.
+    Named,
 }
 
 /// Queue space in bytes that one read, with the unfinished line before, may need.
@@ -150,25 +150,24 @@ impl FollowedFile {
         self.name.map(|name| name.id)
     }
 
-    /// Names the stream if the first line is whole by now. Returns `false` for a random name, which the next run cannot derive.
+    /// Names the stream if the first line is whole by now. Returns whether the name is new.
     fn learn(&mut self, host: &HostKey) -> io::Result<bool> {
         if self.name.is_some() {
-            return Ok(true);
+            return Ok(false);
         }
-        let Some(head) = FileHead::of(&self.log)? else { return Ok(true) };
-        self.take_head(head, host)
+        let Some(head) = FileHead::of(&self.log)? else { return Ok(false) };
+        self.take_head(head, host).map(|()| true)
     }
 
-    fn take_head(&mut self, head: FileHead, host: &HostKey) -> io::Result<bool> {
+    fn take_head(&mut self, head: FileHead, host: &HostKey) -> io::Result<()> {
         let meta = self.log.metadata()?;
         let before = self.before.as_ref().and_then(|before| before.name);
         let mut name = head.name(host, &meta, 0);
-        let is_as_before = before.is_some_and(|before| before.head == name.head);
-        if is_as_before {
+        if before.is_some_and(|before| before.head == name.head) {
             name = head.name(host, &meta, RandomState::new().hash_one(&self.path));
         }
         (self.head, self.name) = (Some(head), Some(name));
-        Ok(!is_as_before)
+        Ok(())
     }
 
     /// Reads once and pushes whole lines into the queue; waits up to `patience` for room.
@@ -188,8 +187,8 @@ impl FollowedFile {
             self.start_again(queue)?;
             return Ok(ReadProgress::Truncated(read));
         }
-        if !self.learn(host)? {
-            return Ok(ReadProgress::Renamed);
+        if self.learn(host)? {
+            return Ok(ReadProgress::Named);
         }
         if len == self.offset || self.name.is_none() {
             return Ok(ReadProgress::End);

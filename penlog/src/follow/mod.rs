@@ -193,7 +193,7 @@ impl FileFollower {
                         busy = true;
                         complain(&mut self.complaints, truncated(file, read));
                     }
-                    Ok(ReadProgress::Renamed) => {
+                    Ok(ReadProgress::Named) => {
                         (busy, self.is_unsaved) = (true, true);
                         break;
                     }

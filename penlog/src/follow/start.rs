@@ -46,9 +46,8 @@ impl FileFollower {
     fn first_scan(&mut self, resume: &[FilePosition]) {
         let now = Instant::now();
         for position in resume {
-            match state::find(position).or_else(|| rotated::copy_of(position)) {
-                Some(path) => self.resume_at(&path, position, now),
-                None => complain(&mut self.complaints, gone(position)),
+            if let Some(path) = state::find(position).or_else(|| rotated::copy_of(position)) {
+                self.resume_at(&path, position, now);
             }
         }
         for position in resume {
@@ -70,16 +69,25 @@ impl FileFollower {
 
     /// Opens what was both begun and rotated since an earlier run read a log. `all` are the positions of that run.
     fn open_rotated(&mut self, position: &FilePosition, all: &[FilePosition], now: Instant) {
-        let stream = position.stream.map(|stream| stream.id);
-        let same = self.followed.iter().find(|file| stream.is_some() && file.stream() == stream);
-        let state = self.files.state.as_deref();
-        let last = match same {
-            Some(file) if file.path == position.path => return,
-            Some(file) => Some(file.path.as_path()),
-            None => state,
+        let has_id = |file: &&FollowedFile| file.id == position.id;
+        let is_it = |file: &&FollowedFile| match position.stream {
+            Some(stream) => file.stream() == Some(stream.id),
+            None => has_id(file),
         };
+        let found = self.followed.iter().find(is_it).map(|file| file.path.clone());
+        if found.as_ref() == Some(&position.path) {
+            return;
+        }
+        let is_there = found.is_some() || self.followed.iter().any(|file| has_id(&file));
+        let last = found.as_deref().or(self.files.state.as_deref());
         let since = last.and_then(|path| std::fs::metadata(path).ok()?.modified().ok());
-        for path in since.map_or(Vec::new(), |since| rotated::newer_than(since, &position.path)) {
+        let newer = since.map_or(Vec::new(), |since| rotated::newer_than(since, &position.path));
+        // Of what had no whole line nothing was sent, so it may be any of these.
+        let is_among = position.stream.is_none() && position.offset == 0 && !newer.is_empty();
+        if !is_there && !is_among {
+            complain(&mut self.complaints, gone(position));
+        }
+        for path in newer {
             let head = head_of(&path);
             let is_known = |known: &FilePosition| known.stream.map(|it| it.head) == head;
             if head.is_none() || !all.iter().any(is_known) {
