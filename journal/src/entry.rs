@@ -49,10 +49,10 @@ pub fn write_entry(body: &[&[u8]], out: &mut Vec<u8>) {
     body.iter().for_each(|part| out.extend_from_slice(part));
 }
 
-/// Returns how many bytes are summed up to see whether an entry begins `bytes`.
-pub(crate) fn claimed_length(bytes: &[u8]) -> usize {
-    let length = bytes.first_chunk().map_or(0, |length| u32::from_le_bytes(*length) as usize);
-    if length <= LONGEST && ENTRY_HEAD + length <= bytes.len() { length } else { 0 }
+/// Returns how long the body is by the entry's own word, if `bytes` have as much.
+pub(crate) fn claimed_length(bytes: &[u8]) -> Option<usize> {
+    let length = u32::from_le_bytes(*bytes.first_chunk()?) as usize;
+    (length <= LONGEST && ENTRY_HEAD + length <= bytes.len()).then_some(length)
 }
 
 /// What stands at the beginning of some bytes of a segment.

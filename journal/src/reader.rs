@@ -4,13 +4,15 @@ use std::io;
 
 use crate::Position;
 use crate::disk::{Disk, DiskFile};
-use crate::entry::{ENTRY_HEAD, Parsed, SEGMENT_HEAD, claimed_length, parse_entry};
+use crate::entry::{ENTRY_HEAD, LONGEST, Parsed, SEGMENT_HEAD, claimed_length, parse_entry};
 use crate::writer::{name, segments};
 
 /// Bytes read at once.
 const BLOCK: usize = 256 << 10;
 /// Bytes summed up in the search for an entry behind damage: damaged bytes may claim to be long entries.
 const SEARCHED: usize = 512 << 20;
+/// Most bytes of damaged entries in a row that are passed over by their lengths.
+const PASSED: usize = 2 * LONGEST;
 
 /// Reads a journal in order, also while entries are appended.
 #[derive(Debug)]
@@ -54,7 +56,8 @@ impl<D: Disk> JournalReader<D> {
         self.at
     }
 
-    /// The damaged parts so far. The end of the last segment, torn by a crash, is none.
+    /// The damaged parts so far. The end of the last segment, torn by a crash, is none: no whole
+    /// entry stands behind it.
     pub fn damaged(&self) -> &[DamagedRange] {
         &self.damaged
     }
@@ -164,23 +167,73 @@ impl<D: Disk> JournalReader<D> {
     /// Goes on behind bytes that are no entry. At the end of the last segment there is nothing
     /// behind: a new segment may begin there, so the segment is opened again the next time.
     fn pass_damage(&mut self) -> io::Result<bool> {
-        let Some(next) = self.segment.as_ref().and_then(|segment| segment.next) else {
-            self.segment = None;
-            return Ok(false);
-        };
+        let next = self.segment.as_ref().and_then(|segment| segment.next);
         let from = self.at;
-        let rest = usize::try_from(next.0 - from.0).unwrap_or(usize::MAX);
-        let _ = self.fill(rest)?; // the file may have been cut
-        let mut left = SEARCHED;
-        let is_entry = |&at: &usize| {
-            let bytes = &self.bytes[at..];
-            left = left.saturating_sub(claimed_length(bytes));
-            left > 0 && matches!(parse_entry(bytes), Parsed::Entry(_))
+        let to = match (self.next_by_lengths()?, next) {
+            (Some(to), _) => to,
+            (None, Some(next)) => self.search_entry()?.unwrap_or(next),
+            (None, None) => {
+                self.segment = None;
+                return Ok(false);
+            }
         };
-        let found = (1..self.bytes.len()).find(is_entry);
-        self.at = found.map_or(next, |at| Position(from.0 + at as u64));
+        self.at = to;
         (self.bytes, self.head) = (Vec::new(), 0);
-        self.damaged.push(DamagedRange { from, to: self.at });
+        self.damaged.push(DamagedRange { from, to });
         Ok(true)
+    }
+
+    /// Finds the next whole entry, if the damaged ones still say how long they are. Bodies are not
+    /// searched, since a sender may have put what looks like an entry there.
+    fn next_by_lengths(&mut self) -> io::Result<Option<Position>> {
+        let mut passed = 0;
+        while passed <= PASSED {
+            if self.is_entry_at(passed)? {
+                return Ok(Some(Position(self.at.0 + passed as u64)));
+            }
+            let Some(claimed) = self.bytes.get(passed..).and_then(claimed_length) else { break };
+            passed += ENTRY_HEAD + claimed;
+        }
+        Ok(None)
+    }
+
+    /// Whether a whole entry stands `passed` bytes behind `at`.
+    fn is_entry_at(&mut self, passed: usize) -> io::Result<bool> {
+        let mut needed = ENTRY_HEAD;
+        while self.fill(passed + needed)? {
+            match parse_entry(&self.bytes[passed..]) {
+                Parsed::Entry(_) => return Ok(true),
+                Parsed::Short(more) => needed = more,
+                Parsed::Damaged => break,
+            }
+        }
+        Ok(false)
+    }
+
+    /// Looks for a whole entry at each byte up to the end of the segment.
+    fn search_entry(&mut self) -> io::Result<Option<Position>> {
+        let mut left = SEARCHED;
+        self.skip_bytes(1);
+        loop {
+            // Each look sees as much as the longest entry needs.
+            let is_end = !self.fill(ENTRY_HEAD + LONGEST + BLOCK)?;
+            let looked = if is_end { self.bytes.len() } else { BLOCK };
+            for at in 0..looked {
+                let bytes = &self.bytes[at..];
+                left = left.saturating_sub(claimed_length(bytes).unwrap_or(0));
+                if left > 0 && matches!(parse_entry(bytes), Parsed::Entry(_)) {
+                    return Ok(Some(Position(self.at.0 + at as u64)));
+                }
+            }
+            if is_end || left == 0 {
+                return Ok(None);
+            }
+            self.skip_bytes(looked);
+        }
+    }
+
+    fn skip_bytes(&mut self, count: usize) {
+        let count = count.min(self.bytes.len() - self.head);
+        self.pass(count);
     }
 }
