@@ -2,10 +2,10 @@
 //! a word of text, to be copied to the peer.
 
 use std::fmt;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +13,8 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::sign::CertifiedKey;
+
+use crate::files::{KeyFileError, read_private};
 
 /// Bytes of a public key, and of the seed of a private key.
 const KEY: usize = 32;
@@ -24,8 +26,6 @@ const SPKI: [u8; 12] = [0x30, 0x2A, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x
 const PKCS8: [u8; 16] = [
     0x30, 0x2E, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2B, 0x65, 0x70, 0x04, 0x22, 0x04, 0x20,
 ];
-/// Most bytes read of a key file.
-const LONGEST: u64 = 16 << 10;
 
 /// A public key, written as `ed25519:` and 64 hexadecimal digits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -111,22 +111,11 @@ impl PrivateKey {
     /// # Errors
     /// The file is missing, readable for others, or holds no Ed25519 key.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let fail = |why: String| KeyFileError { path: path.to_owned(), why };
-        let file = File::open(path).map_err(|error| fail(error.to_string()))?;
-        let meta = file.metadata().map_err(|error| fail(error.to_string()))?;
-        if meta.mode() & 0o077 != 0 {
-            let mode = meta.mode() & 0o777;
-            return Err(fail(format!(
-                "others than its owner can use the private key (mode {mode:04o}): run chmod 600 {}",
-                path.display()
-            )));
-        }
-        let mut pem = Vec::new();
-        file.take(LONGEST).read_to_end(&mut pem).map_err(|error| fail(error.to_string()))?;
-        let der = PrivatePkcs8KeyDer::from_pem_slice(&pem);
-        let der = der
-            .map_err(|_| fail("it holds no private key: make one by penlogd keygen FILE".into()))?;
-        Self::from_pkcs8(der).ok_or_else(|| fail("the private key is not an Ed25519 key".into()))
+        let fail = |why: &str| KeyFileError::new(path, why);
+        let der = PrivatePkcs8KeyDer::from_pem_slice(&read_private(path)?);
+        let der =
+            der.map_err(|_| fail("it holds no private key: make one by penlogd keygen FILE"))?;
+        Self::from_pkcs8(der).ok_or_else(|| fail("the private key is not an Ed25519 key"))
     }
 
     fn from_pkcs8(der: PrivatePkcs8KeyDer<'static>) -> Option<Self> {
@@ -149,20 +138,18 @@ impl PrivateKey {
     /// # Errors
     /// The file exists, or cannot be written.
     pub fn generate(path: &Path) -> Result<PublicKey, KeyFileError> {
-        let fail = |why: String| KeyFileError { path: path.to_owned(), why };
+        let fail = |why: &str| KeyFileError::new(path, why);
         let mut seed = [0; KEY];
         let filled = default_provider().secure_random.fill(&mut seed);
-        filled.map_err(|_| fail("the system gives no random numbers".into()))?;
+        filled.map_err(|_| fail("the system gives no random numbers"))?;
         let der = [&PKCS8[..], &seed].concat();
         let key = Self::from_pkcs8(PrivatePkcs8KeyDer::from(der.clone()));
-        let public = key.ok_or_else(|| fail("the new key is not usable".into()))?.public;
+        let public = key.ok_or_else(|| fail("the new key is not usable"))?.public;
         let pem =
             format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", base64(&der));
         write_new(path, 0o600, pem.as_bytes()).map_err(|error| match error.kind() {
-            io::ErrorKind::AlreadyExists => {
-                fail("it exists already: a key is never overwritten".into())
-            }
-            _ => fail(error.to_string()),
+            io::ErrorKind::AlreadyExists => fail("it exists already: a key is never overwritten"),
+            _ => fail(&error.to_string()),
         })?;
         Ok(public)
     }
@@ -187,21 +174,6 @@ fn base64(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// An unusable key file.
-#[derive(Debug)]
-pub struct KeyFileError {
-    path: PathBuf,
-    why: String,
-}
-
-impl fmt::Display for KeyFileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.path.display(), self.why)
-    }
-}
-
-impl std::error::Error for KeyFileError {}
-
 /// Makes a key pair for `keygen FILE`. Returns the output: a line with the public key.
 ///
 /// # Errors
@@ -212,6 +184,8 @@ pub fn keygen(path: &Path) -> Result<String, KeyFileError> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use pen_testing::TempFolder;
 
     use super::*;

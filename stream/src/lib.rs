@@ -6,8 +6,12 @@
 //! - [`client`]: the sender's end, which connects again by itself.
 //! - [`keys`]: private and public keys, and key files.
 //! - [`tls`]: TLS with a key at each end.
+//! - [`pem`], [`files`], [`validity`]: what certificates and their files hold, also for TLS of others.
 
 pub mod client;
+pub mod files;
 pub mod keys;
 pub mod link;
+pub mod pem;
 pub mod tls;
+pub mod validity;

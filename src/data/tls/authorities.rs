@@ -3,16 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use pen_stream::pem;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{VerifierBuilderError, WebPkiServerVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::pem::{self, PemObject as _};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, ServerName, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
 
-use super::certificate::certificates;
 use super::files::TlsFileReader;
 use super::{TlsError, provider};
 use crate::config::{ClientCertificates, TlsSettings};
@@ -59,15 +58,7 @@ fn lists(
     path: &Path,
     files: &TlsFileReader,
 ) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, pem::Error> =
-        CertificateRevocationListDer::pem_slice_iter(&files.read(path)?).collect();
-    match found {
-        Ok(lists) if lists.is_empty() => Err(TlsError::new(
-            path,
-            "expected lists of revoked certificates in PEM form, found none",
-        )),
-        found => found.map_err(|error| TlsError::new(path, format!("expected PEM: {error}"))),
-    }
+    pem::revocation_lists(&files.read(path)?).map_err(|why| TlsError::new(path, why))
 }
 
 fn refused(error: VerifierBuilderError, authorities: &Path, settings: &TlsSettings) -> TlsError {
@@ -88,7 +79,8 @@ fn roots(
 ) -> Result<Arc<RootCertStore>, TlsError> {
     let mut roots = RootCertStore::empty();
     if let Some(file) = file {
-        let found = certificates(file, &files.read(file)?)?;
+        let found =
+            pem::certificates(&files.read(file)?).map_err(|why| TlsError::new(file, why))?;
         for certificate in found {
             roots.add(certificate).map_err(|error| TlsError::new(file, error))?;
         }
@@ -96,7 +88,7 @@ fn roots(
     if let Some(folder) = folder {
         for path in files.list(folder)?.iter().filter(|path| path.is_file()) {
             // The folder may contain other files: revocation lists, a README.
-            let found = files.read(path).and_then(|text| certificates(path, &text));
+            let found = files.read(path).ok().and_then(|text| pem::certificates(&text).ok());
             roots.add_parsable_certificates(found.unwrap_or_default());
         }
     }

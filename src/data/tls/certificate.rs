@@ -3,14 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use pen_stream::pem::{self, PairError};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use rustls::{Error, InconsistentKeys};
 use webpki::EndEntityCert;
 
 use super::files::TlsFileReader;
-use super::{CertificateWarning, TlsError, provider};
+use super::{CertificateWarning, TlsError};
 
 /// Size limit of a stapled OCSP response in bytes.
 const LONGEST_STAPLE: usize = 64 * 1024;
@@ -37,62 +36,33 @@ pub(super) fn load(
 ) -> Result<Arc<CertifiedKey>, TlsError> {
     let path = places.certificate;
     let text = files.read(path)?;
-    let mut chain = certificates(path, &text)?;
-    if chain.is_empty() {
-        return Err(TlsError::new(path, "expected a certificate in PEM form, found none"));
-    }
+    let within = |path: &Path| {
+        let path = path.to_owned();
+        move |why: String| TlsError::new(&path, why)
+    };
+    let mut chain = pem::chain(&text).map_err(within(path))?;
     if let Some(authorities) = places.authorities {
-        follow(&mut chain, certificates(authorities, &files.read(authorities)?)?);
+        let known = pem::certificates(&files.read(authorities)?).map_err(within(authorities))?;
+        follow(&mut chain, known);
     }
     let key = match places.key {
-        Some(path) => key(path, &files.read(path)?)?,
-        None => key(path, &text)?,
+        Some(path) => pem::private_key(&files.read(path)?).map_err(within(path))?,
+        None => pem::private_key(&text).map_err(within(path))?,
     };
     let key_path = places.key.unwrap_or(path);
-    let signer = provider().key_provider.load_private_key(key).map_err(|_| {
-        TlsError::new(
-            key_path,
-            "expected a key of RSA with 2048 to 4096 bits, of ECDSA on P-256 or P-384, or Ed25519",
-        )
-    })?;
-    let mut certified = CertifiedKey::new(chain, signer);
-    match certified.keys_match() {
-        // Some keys do not reveal their public half.
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-        Err(Error::InconsistentKeys(_)) => {
+    let mut certified = pem::pair(chain, key).map_err(|error| match error {
+        PairError::Key(why) => TlsError::new(key_path, why),
+        PairError::Mismatch => {
             let what = format!("expected the key that belongs to {}", path.display());
-            return Err(TlsError::new(key_path, what));
+            TlsError::new(key_path, what)
         }
-        Err(error) => return Err(TlsError::new(path, error)),
-    }
+        PairError::Certificate(why) => TlsError::new(path, why),
+    })?;
     match places.staple.map(|path| staple(path, files)).transpose() {
         Ok(staple) => certified.ocsp = staple,
         Err(error) => warnings.push(CertificateWarning { error, then: "no staple is handed out" }),
     }
     Ok(Arc::new(certified))
-}
-
-/// Returns all certificates of a file, in order.
-pub(super) fn certificates(
-    path: &Path,
-    text: &[u8],
-) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(text).collect();
-    found.map_err(|error| TlsError::new(path, format!("expected PEM: {error}")))
-}
-
-fn key(path: &Path, text: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(text).map_err(|error| {
-        let is_locked = ["ENCRYPTED PRIVATE KEY", "Proc-Type: 4,ENCRYPTED"]
-            .iter()
-            .any(|sign| memchr::memmem::find(text, sign.as_bytes()).is_some());
-        let what = match error {
-            _ if is_locked => "expected a key without a passphrase: see openssl-pkey(1)".to_owned(),
-            pem::Error::NoItemsFound => "expected a private key in PEM form, found none".to_owned(),
-            error => format!("expected a private key in PEM form: {error}"),
-        };
-        TlsError::new(path, what)
-    })
 }
 
 /// Completes a chain with the issuers of its last certificate, without the self-signed root.

@@ -2,15 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+
+use pen_stream::files::{FileMark, mark};
 
 use super::TlsError;
 use crate::config::file_io::read_short;
-
-/// Modification time, size and inode of a file; `None` if the file is missing.
-type FileMark = Option<(i64, i64, u64, u64)>;
 
 /// The files and folders that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -69,10 +66,4 @@ impl TlsFileReader {
     pub(super) fn into_marks(self) -> FileMarks {
         self.0.into_inner()
     }
-}
-
-fn mark(path: &Path) -> FileMark {
-    // Follows symbolic links: many programs install a certificate by changing a link.
-    let what = |data: Metadata| (data.mtime(), data.mtime_nsec(), data.len(), data.ino());
-    std::fs::metadata(path).ok().map(what)
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
+use pen_stream::validity::Validity;
 use rustls::client::Resumption;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::ring::Ticketer;
@@ -22,7 +23,7 @@ use tracing::{error, info, warn};
 use super::certificate::{CertificatePaths, load};
 use super::files::{FileMarks, TlsFileReader};
 use super::names::{CertificateNames, CertificateResolver};
-use super::{CertificateWarning, Tls, TlsError, UpstreamTls, authorities, provider, validity};
+use super::{CertificateWarning, Tls, TlsError, UpstreamTls, authorities, provider};
 use crate::config::{ClientCertificates, ServerTls, TlsSettings, TlsVersion};
 
 /// How often files are checked if the settings do not say.
@@ -298,7 +299,7 @@ fn expires(
     folder: Option<&Path>,
     names: &CertificateNames,
 ) -> Option<(PathBuf, SystemTime)> {
-    let end = |certificate: &CertifiedKey| validity::end(certificate.cert.first()?);
+    let end = |certificate: &CertifiedKey| Validity::of(certificate.cert.first()?).map(|it| it.end);
     let own = end(certificate).map(|end| (path, end));
     let others = names.iter().filter_map(|(name, certificate)| {
         Some((folder?.join(format!("{name}.crt")), end(certificate)?))

@@ -5,7 +5,6 @@
 //! certificate  a certificate with its chain, key and OCSP response
 //! names        the folder with certificates for further names, and the choice among them
 //! authorities  certificate authorities for clients and servers
-//! validity     when a certificate expires
 //! files        which files were read, and whether they changed
 //! ```
 //!
@@ -16,7 +15,6 @@ mod certificate;
 mod files;
 pub mod keeper;
 mod names;
-mod validity;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

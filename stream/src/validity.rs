@@ -1,5 +1,5 @@
-//! The end of a certificate's validity. rustls does not report the validity of pen's own
-//! certificates; operators want to know the end before clients do.
+//! The dates of a certificate. rustls does not report those of a program's own certificate; operators want to know the end
+//! before peers do.
 //!
 //! ```text
 //! Certificate = SEQUENCE { tbsCertificate SEQUENCE { [0] version?, serialNumber INTEGER,
@@ -9,7 +9,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use chrono::NaiveDateTime;
+use chrono::{DateTime, NaiveDateTime};
 
 const INTEGER: u8 = 0x02;
 const UTC_TIME: u8 = 0x17;
@@ -17,18 +17,39 @@ const GENERALIZED_TIME: u8 = 0x18;
 const SEQUENCE: u8 = 0x30;
 const VERSION: u8 = 0xa0;
 
-/// Returns the end of validity; `None` if the bytes are no certificate.
-pub(super) fn end(der: &[u8]) -> Option<SystemTime> {
-    let (certificate, _) = value(der, SEQUENCE)?;
-    let (body, _) = value(certificate, SEQUENCE)?;
-    let body = value(body, VERSION).map_or(body, |(_, rest)| rest);
-    let (_, body) = value(body, INTEGER)?;
-    let (_, body) = value(body, SEQUENCE)?;
-    let (_, body) = value(body, SEQUENCE)?;
-    let (validity, _) = value(body, SEQUENCE)?;
-    let (_, _, to) = element(validity)?;
-    let (kind, time, _) = element(to)?;
-    time_of(kind, time)
+/// First and last moment of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The certificate is valid from then on.
+    pub start: SystemTime,
+    /// The certificate is valid until then.
+    pub end: SystemTime,
+}
+
+impl Validity {
+    /// Returns the dates of a certificate; `None` if the bytes are no certificate.
+    #[must_use]
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (certificate, _) = value(der, SEQUENCE)?;
+        let (body, _) = value(certificate, SEQUENCE)?;
+        let body = value(body, VERSION).map_or(body, |(_, rest)| rest);
+        let (_, body) = value(body, INTEGER)?;
+        let (_, body) = value(body, SEQUENCE)?;
+        let (_, body) = value(body, SEQUENCE)?;
+        let (validity, _) = value(body, SEQUENCE)?;
+        let (kind, from, to) = element(validity)?;
+        let start = time_of(kind, from)?;
+        let (kind, to, _) = element(to)?;
+        Some(Self { start, end: time_of(kind, to)? })
+    }
+}
+
+/// Returns a time as people write it, to the minute.
+#[must_use]
+pub fn utc(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let time = i64::try_from(seconds).ok().and_then(|it| DateTime::from_timestamp(it, 0));
+    time.map_or_else(|| format!("{seconds} s"), |it| it.format("%Y-%m-%d %H:%M UTC").to_string())
 }
 
 /// Returns tag and content of the first element, and the bytes behind the element.
@@ -71,7 +92,8 @@ fn time_of(kind: u8, text: &[u8]) -> Option<SystemTime> {
         return None;
     }
     let end = NaiveDateTime::parse_from_str(&text, "%Y%m%d%H%M%SZ").ok()?.and_utc();
-    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(end.timestamp()).ok()?))
+    // A certificate that is valid since before the epoch began early enough.
+    UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(end.timestamp()).unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -85,7 +107,7 @@ mod tests {
         let mut params = CertificateParams::default();
         params.not_after = date_time_ymd(year, month, day);
         let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
-        let end = end(certificate.der())?;
+        let end = Validity::of(certificate.der())?.end;
         Some(end.duration_since(UNIX_EPOCH).unwrap().as_secs())
     }
 
@@ -106,17 +128,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_time_is_said_as_people_write_it() {
+        let time = UNIX_EPOCH + Duration::from_secs(1_795_564_800);
+        assert_eq!(utc(time), "2026-11-25 00:00 UTC");
+    }
+
     proptest! {
         #[test]
         fn no_bytes_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200), at in 0..400_usize) {
-            end(&bytes);
+            let _ = Validity::of(&bytes);
             let params = CertificateParams::default();
             let certificate = params.self_signed(&KeyPair::generate().unwrap()).unwrap();
             let mut der = certificate.der().to_vec();
             let at = at % der.len();
             der[at..].iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
-            end(&der);
-            end(&der[..at]);
+            let _ = Validity::of(&der);
+            let _ = Validity::of(&der[..at]);
         }
     }
 }
