@@ -2,18 +2,16 @@
 
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Parser;
 use pen_daemon::arguments::number;
 
 use pen_records::addr::parse_ip;
 use pen_records::shipment::ShipmentServer;
-use pen_stream::keys::{PrivateKey, PublicKey};
-use pen_stream::tls;
-use rustls::ClientConfig;
+use pen_stream::tls::SenderTls;
 
 use crate::destination::{Family, port};
+use crate::keys::KeyArgs;
 
 /// Send a web server's access lines to penlogd
 ///
@@ -92,14 +90,8 @@ pub(crate) struct ShipperArgs {
     #[arg(long)]
     udp: bool,
 
-    /// Private key of this web server, made by penlog keygen FILE: send by TCP and TLS only, to a
-    /// penlogd that has the public key
-    #[arg(long, value_name = "FILE", requires = "collector_key", conflicts_with_all = ["classic", "udp"])]
-    key: Option<PathBuf>,
-
-    /// Public key of penlogd, which penlogd prints at its start
-    #[arg(long, value_name = "KEY", requires = "key")]
-    collector_key: Option<PublicKey>,
+    #[command(flatten)]
+    keys: KeyArgs,
 
     /// As root: change to this user, by name or number. By default penlog stays root only to follow files;
     /// from a pipe or FIFO it becomes the owner of the folder of --spool, or nobody
@@ -210,7 +202,7 @@ pub(crate) struct ShipperConfig {
     pub(crate) classic: bool,
     pub(crate) transport: Transport,
     /// Settings of TLS: ship by TLS only.
-    pub(crate) tls: Option<Arc<ClientConfig>>,
+    pub(crate) tls: Option<SenderTls>,
     /// Where the input is kept until it has reached the collector; `None`: in memory.
     pub(crate) spool: Option<SpoolSettings>,
     /// The user to become.
@@ -290,13 +282,7 @@ impl ShipperConfig {
                 state: args.state,
             }),
         };
-        let tls = match (&args.key, args.collector_key) {
-            (Some(path), Some(collector)) => {
-                let key = PrivateKey::read(path).map_err(|error| format!("--key {error}"))?;
-                Some(tls::sender(&key, collector).map_err(|error| format!("--key: {error}"))?)
-            }
-            _ => None,
-        };
+        let tls = args.keys.tls(&args.host)?;
         if args.name.as_ref().is_some_and(|name| name.len() > 255) {
             return Err("--name: a name has at most 255 bytes".into());
         }
@@ -370,6 +356,12 @@ mod tests {
             "host 10000 --fifo a --follow b",
             "host 10000 --spool a --follow b",
             "host 10000 --spool a --spool-size 0",
+            "host 10000 --key a",
+            "host 10000 --key a --certificate b",
+            "host 10000 --certificate b --authority c",
+            "host 10000 --authority c",
+            "host 10000 --key a --collector-name c",
+            "host 10000 --udp --key a --certificate b --authority c",
             "host:10000",
         ] {
             assert!(config(line).is_err(), "{line}");

@@ -10,6 +10,7 @@ mod cli;
 mod destination;
 mod follow;
 mod input;
+mod keys;
 mod link_state;
 mod positions;
 mod queue;
@@ -30,6 +31,7 @@ use clap::Parser as _;
 
 use pen_daemon::arguments::without_wrong_tip;
 use pen_daemon::error::{ActionError, Doing as _, Exit, chain};
+use pen_stream::tls::SenderTls;
 
 use cli::{FollowSettings, InputSource, ShipperArgs, ShipperConfig, SpoolSettings};
 use follow::FileFollower;
@@ -98,6 +100,9 @@ fn misused(error: &clap::Error) -> ! {
 
 /// Reads until the input ends or a stop signal comes, then sends the rest of the queue. Returns whether no line was lost.
 fn run(config: ShipperConfig) -> Result<bool, ActionError> {
+    if let Some(remark) = config.tls.as_ref().and_then(SenderTls::remark) {
+        tell(&remark);
+    }
     let input = OpenInput::of(&config.source)?;
     rights::give_up(&config)?;
     let signals = StopSignals::new().doing("watch for signals")?;

@@ -2,10 +2,9 @@
 
 mod support;
 
-use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use nix::sys::signal::Signal;
@@ -17,58 +16,12 @@ use pen_records::shipment::{DiscoveryAnswer, DiscoveryQuestion, SenderOrigin, St
 use pen_records::time::Timestamp;
 use pen_stream::client::StreamClient;
 use pen_stream::keys::PrivateKey;
+use pen_stream::tls::SenderTls;
 use pen_testing::program::{run_to_end, sibling};
 use pen_testing::wait::wait_for;
 use pen_testing::{PATIENCE, Program, TempFolder, free_port};
+use support::collector::{collector, collector_with, line, numbers, report, wait_for_lines};
 use support::{RunningShipper, TestCollector, lines};
-
-/// A collector of this package that writes to a file of the folder.
-fn collector(folder: &TempFolder, addr: SocketAddr) -> Program {
-    collector_with(folder, addr, &[])
-}
-
-fn collector_with(folder: &TempFolder, addr: SocketAddr, more: &[&str]) -> Program {
-    let mut command = Command::new(sibling("penlogd").expect("penlogd is built"));
-    command
-        .arg("-f")
-        .arg("-l")
-        .arg(folder.join("merged.log"))
-        .args(["--wait", "1", "--report", "json"]);
-    command.args(more).args(["--listen", &addr.to_string()]).stdin(Stdio::null());
-    let program = Program::start("penlogd", &mut command).expect("the collector starts");
-    program.wait_until_listening().expect("the collector listens");
-    program
-}
-
-fn line(number: u64) -> Vec<u8> {
-    format!("10.0.0.9 - - [22/Nov/2026:20:23:20 +0000] \"GET /{number} HTTP/1.1\" 200 5\n")
-        .into_bytes()
-}
-
-/// How often each number is in the log.
-fn numbers(folder: &TempFolder) -> HashMap<u64, u64> {
-    let log = std::fs::read_to_string(folder.join("merged.log")).unwrap_or_default();
-    let mut numbers = HashMap::new();
-    // The last line may just be written.
-    for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
-        let number =
-            line.split_once("GET /").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
-        *numbers.entry(number.expect("a whole line")).or_default() += 1;
-    }
-    numbers
-}
-
-fn wait_for_lines(folder: &TempFolder, count: u64) -> HashMap<u64, u64> {
-    wait_for(format_args!("{count} lines are written"), || {
-        Some(numbers(folder)).filter(|numbers| numbers.len() as u64 == count)
-    })
-}
-
-fn report(collector: &mut Program) -> String {
-    collector.stop(Signal::SIGTERM).expect("the collector ends");
-    let said = collector.messages();
-    said.lines().rfind(|line| line.contains("adds_up")).expect("a report").to_owned()
-}
 
 #[test]
 fn lines_go_by_tcp_once_and_in_order() {
@@ -321,7 +274,7 @@ fn a_key_speaks_for_its_own_servers_only_and_a_reload_changes_that() {
     input.write_all(&line(1)).unwrap();
     let said = collector.wait_for_message("web5").unwrap();
     assert!(
-        said.contains("the key of web5 may not send lines of the server 127.0.0.6:80"),
+        said.contains("the sender web5 may not send lines of the server 127.0.0.6:80"),
         "{said}"
     );
     keys.authorize(&format!("{} lines 127.0.0.6:80\n", keys.public[1]));
@@ -365,7 +318,7 @@ fn a_key_of_a_shipper_sends_no_records() {
     let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
     let collector = keys.collector(&folder, addr);
     let key = PrivateKey::read(&keys.folder.join("web")).unwrap();
-    let tls = pen_stream::tls::sender(&key, keys.public[0].parse().unwrap()).unwrap();
+    let tls = SenderTls::with_key(&key, keys.public[0].parse().unwrap()).unwrap();
     let mut stream = StreamClient::new(None, Some(tls));
     stream.set_addr(addr);
     let mapping = Mapping::new(ClientAddr::Unix, ServerAddr::Unix(b"/run/app"));
@@ -376,6 +329,6 @@ fn a_key_of_a_shipper_sends_no_records() {
     stream.send(&packet, Instant::now()).unwrap();
     wait_for("it is refused", || {
         stream.receive(Instant::now()).expect("the connection stays open");
-        collector.messages().contains("the key of web5 may not send records").then_some(())
+        collector.messages().contains("the sender web5 may not send records").then_some(())
     });
 }

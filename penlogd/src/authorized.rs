@@ -1,7 +1,8 @@
-//! The keys listed by `--authorized`, each with the servers to speak for.
+//! The senders listed by `--authorized`, by keys or by names of certificates, each with the servers to speak for.
 //!
 //! ```text
-//! line   = key 1*right [comment] / [comment]
+//! line   = sender 1*right [comment] / [comment]
+//! sender = "ed25519:" 64*64HEXDIG / "cert:" DNS-NAME
 //! right  = "lines" ("*" / 1*server) / "records" *server
 //! server = ADDR / ADDR:PORT / [ADDR]:PORT
 //! ```
@@ -13,8 +14,8 @@ use indexmap::IndexMap;
 use pen_records::addr::ServerAddr;
 use pen_records::mapping::Mapping;
 use pen_records::server_alias::ServerKey;
-use pen_stream::keys::PublicKey;
-use pen_stream::tls::KnownKeys;
+use pen_stream::identity::Identity;
+use pen_stream::tls::KnownSenders;
 
 /// Digits of a key in messages, if it has no comment.
 const SHOWN: usize = 24;
@@ -23,7 +24,7 @@ const SHOWN: usize = 24;
 #[derive(Debug, Default)]
 pub struct AuthorizedKeys {
     path: PathBuf,
-    keys: IndexMap<PublicKey, KeyRights>,
+    keys: IndexMap<Identity, KeyRights>,
 }
 
 /// Rights of a key.
@@ -91,16 +92,23 @@ impl AuthorizedKeys {
         self.keys.is_empty()
     }
 
-    /// Returns the rights of a key.
+    /// Returns how many senders have keys, and how many certificates.
     #[must_use]
-    pub fn rights(&self, key: &PublicKey) -> Option<&KeyRights> {
-        self.keys.get(key)
+    pub fn kinds(&self) -> (usize, usize) {
+        let keys = self.keys.keys().filter(|it| matches!(it, Identity::Key(_))).count();
+        (keys, self.keys.len() - keys)
+    }
+
+    /// Returns the rights of a sender: of its key, or of the first name in its certificate that is listed.
+    #[must_use]
+    pub fn rights(&self, sender: &[Identity]) -> Option<&KeyRights> {
+        sender.iter().find_map(|it| self.keys.get(it))
     }
 }
 
-impl KnownKeys for AuthorizedKeys {
-    fn knows(&self, key: &PublicKey) -> bool {
-        self.keys.contains_key(key)
+impl KnownSenders for AuthorizedKeys {
+    fn knows(&self, sender: &Identity) -> bool {
+        self.keys.contains_key(sender)
     }
 }
 
@@ -148,14 +156,17 @@ impl ServerScope {
     }
 }
 
-fn parse_line(line: usize, text: &str) -> Result<Option<(PublicKey, KeyRights)>, String> {
+fn parse_line(line: usize, text: &str) -> Result<Option<(Identity, KeyRights)>, String> {
     let (text, comment) = text.split_once('#').unwrap_or((text, ""));
     let mut words = text.split_ascii_whitespace().peekable();
     let Some(word) = words.next() else { return Ok(None) };
-    let key: PublicKey =
+    let key: Identity =
         word.parse().map_err(|error| format!("'{}': {error}", word.escape_debug()))?;
     let name = match comment.trim() {
-        "" => word.chars().take(SHOWN).chain(['…']).collect(),
+        "" => match &key {
+            Identity::Key(_) => word.chars().take(SHOWN).chain(['…']).collect(),
+            Identity::Certificate(name) => name.to_string(),
+        },
         comment => comment.escape_debug().to_string(),
     };
     let mut rights = KeyRights { name, line, ..KeyRights::default() };
@@ -236,7 +247,7 @@ mod tests {
         );
         let keys = parse(&text).unwrap();
         assert_eq!(keys.len(), 3);
-        let rights = |key: &str| keys.rights(&key.parse().unwrap()).unwrap();
+        let rights = |key: &str| keys.rights(&[key.parse().unwrap()]).unwrap();
         let web = rights(&web);
         assert_eq!(web.name, "web5");
         for (text, expected) in [
@@ -265,10 +276,30 @@ mod tests {
     }
 
     #[test]
+    fn the_first_listed_name_of_a_certificate_counts() {
+        let keys = parse("cert:web5.example lines 10.0.0.5\ncert:web6.example records\n").unwrap();
+        assert_eq!(keys.kinds(), (0, 2));
+        let name = |names: &[&str]| {
+            let names: Vec<_> = names.iter().map(|it| it.parse().unwrap()).collect();
+            keys.rights(&names).map(|it| it.name.clone())
+        };
+        for (names, expected) in [
+            (&["cert:web5.example"][..], Some("web5.example")),
+            (&["cert:db.example", "cert:web6.example", "cert:web5.example"], Some("web6.example")),
+            (&["cert:example"], None),
+            (&[], None),
+        ] {
+            assert_eq!(name(names).as_deref(), expected);
+        }
+    }
+
+    #[test]
     fn a_mistake_is_said_with_its_line() {
         let one = key('1');
         for (text, expected) in [
             ("\nnobody lines *", "keys:2: 'nobody': expected a public key"),
+            ("cert:*.example lines *", "keys:1: 'cert:*.example': expected behind cert:"),
+            ("cert:web5 lines *\ncert:WEB5 records", "keys:2: the key is in line 1 already"),
             (&one, "keys:1: the key may send nothing"),
             (&format!("{one} lines"), "keys:1: lines of which servers?"),
             (&format!("{one} lines records"), "keys:1: lines of which servers?"),

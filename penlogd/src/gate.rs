@@ -3,11 +3,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use pen_daemon::error::{ActionError, Doing as _};
 use pen_records::network;
 use pen_records::time::Timestamp;
-use pen_stream::tls;
+use pen_stream::tls::{CollectorTls, KnownSenders};
 use tracing::{info, warn};
 
 use crate::authorized::AuthorizedKeys;
@@ -16,43 +17,75 @@ use crate::collector::Collector;
 use crate::peer::Peer;
 use crate::streams::{StreamSender, Streams};
 
+/// Time between two looks at the dates of the certificate.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Decides about datagrams before the collector does.
 pub(crate) struct Gate {
     keys: Option<CollectorKeys>,
+    /// When to look at the dates of the certificate.
+    look: Option<Instant>,
     /// Datagrams of networks without keys.
     unauthenticated: u64,
 }
 
 impl Gate {
-    /// Makes streams accept the keys, if there are any.
+    /// Makes streams accept the senders, if there are keys or certificates.
     pub(crate) fn new(
         keys: Option<CollectorKeys>,
         streams: &mut Streams,
     ) -> Result<Self, ActionError> {
         if let Some(keys) = &keys {
             set_keys(keys, streams).doing("use the key")?;
-            info!(
-                "{} keys in {}; the public key of this collector is {}",
-                keys.authorized.len(),
-                keys.authorized.path().display(),
-                keys.own.public()
-            );
+            say(keys);
+            keys.remarks().iter().for_each(|remark| warn!("{remark}"));
+            if let Some(own) = &keys.own {
+                info!("the public key of this collector is {}", own.public());
+            }
         }
-        Ok(Self { keys, unauthenticated: 0 })
+        Ok(Self { keys, unauthenticated: 0, look: Some(Instant::now() + DAY) })
     }
 
-    /// Reads the keys of senders again. If the file has a mistake, the earlier keys stay.
+    /// Reads the senders again, and the certificate. If a file has a mistake, all stays as it was.
     pub(crate) fn reload(&mut self, streams: &mut Streams) {
         let Some(keys) = &mut self.keys else { return };
-        match AuthorizedKeys::read(keys.authorized.path()) {
-            Ok(authorized) => {
-                info!("{} keys in {}", authorized.len(), authorized.path().display());
+        let authorized = AuthorizedKeys::read(keys.authorized.path());
+        let certificate = keys.certificate.as_ref().map(|(files, _)| files.read());
+        match (authorized, certificate.transpose()) {
+            (Ok(authorized), Ok(certificate)) => {
+                let files = keys.certificate.take().map(|(files, _)| files);
+                keys.certificate = files.zip(certificate);
                 keys.authorized = Arc::new(authorized);
                 if let Err(error) = set_keys(keys, streams) {
                     warn!("cannot use the keys: {error}");
                 }
+                say(keys);
+                keys.remarks().iter().for_each(|remark| warn!("{remark}"));
             }
-            Err(error) => warn!("the keys of senders stay as they were: {error}"),
+            (Err(error), _) => {
+                warn!("the keys and certificates of senders stay as they were: {error}");
+            }
+            (_, Err(error)) => warn!("the certificate and the senders stay as they were: {error}"),
+        }
+    }
+
+    /// Returns when to call [`Self::look_at_dates`].
+    pub(crate) fn next_due(&self) -> Option<Instant> {
+        self.keys.as_ref()?.certificate.as_ref()?;
+        self.look
+    }
+
+    /// Warns once a day about a certificate that ends soon.
+    pub(crate) fn look_at_dates(&mut self, now: Instant) {
+        let Some((_, certificate)) = self.keys.as_ref().and_then(|it| it.certificate.as_ref())
+        else {
+            return;
+        };
+        if self.look.is_some_and(|due| due <= now) {
+            self.look = Some(now + DAY);
+            if let Some(remark) = certificate.remark() {
+                warn!("{remark}");
+            }
         }
     }
 
@@ -78,16 +111,16 @@ impl Gate {
     pub(crate) fn admit_stream(
         &mut self,
         collector: &mut Collector,
-        from: StreamSender,
+        from: StreamSender<'_>,
         datagram: &[u8],
         now: Timestamp,
     ) -> Option<Peer> {
-        let StreamSender { addr, key, .. } = from;
-        let (Some(keys), Some(key)) = (&self.keys, key) else {
+        let StreamSender { addr, identity, .. } = from;
+        let (Some(keys), Some(identity)) = (&self.keys, identity) else {
             let peer = self.admit_datagram(collector, addr, datagram, now)?;
             return Some(Peer { is_stream: true, ..peer });
         };
-        let rights = keys.authorized.rights(&key)?;
+        let rights = keys.authorized.rights(identity)?;
         let is_bound = !rights.may_send_all_lines();
         let peer = Peer { addr, is_stream: true, is_bound, is_unauthenticated: false };
         collector.admits(addr, rights, datagram, now).then_some(peer)
@@ -123,14 +156,29 @@ enum KeylessAdmission {
 }
 
 /// The message about a sender without a key.
-const NO_KEY: &str =
-    "senders of other machines need a key here; see --authorized and --allow-unauthenticated";
+const NO_KEY: &str = "senders of other machines need a key or a certificate here; see --authorized and --allow-unauthenticated";
 
 fn set_keys(keys: &CollectorKeys, streams: &mut Streams) -> Result<(), rustls::Error> {
-    let authorized = keys.authorized.clone();
-    let tls = tls::collector(&keys.own, authorized.clone())?;
-    streams.set_keys(tls, |key| authorized.rights(key).is_some());
+    let known: Arc<dyn KnownSenders> = keys.authorized.clone();
+    let certificate = keys.certificate.as_ref().map(|(_, loaded)| loaded);
+    let tls = CollectorTls::new(keys.own.as_ref(), certificate, &known)?;
+    streams.set_tls(Arc::new(tls));
     Ok(())
+}
+
+/// Says who may connect.
+fn say(keys: &CollectorKeys) {
+    let path = keys.authorized.path().display();
+    let (with_keys, with_certificates) = keys.authorized.kinds();
+    match &keys.certificate {
+        None => info!("{with_keys} keys in {path}"),
+        Some((_, own)) => info!(
+            "{with_keys} keys and {with_certificates} certificates in {path}; the certificate of this collector is {}, \
+             until {}",
+            own.path().display(),
+            own.end()
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -145,11 +193,12 @@ mod tests {
         let folder = pen_testing::TempFolder::new();
         pen_stream::keys::keygen(&folder.join("key")).unwrap();
         let keys = CollectorKeys {
-            own: pen_stream::keys::PrivateKey::read(&folder.join("key")).unwrap(),
+            own: pen_stream::keys::PrivateKey::read(&folder.join("key")).ok(),
+            certificate: None,
             authorized: Arc::default(),
             unauthenticated: vec![network::parse("192.0.2.0/24").unwrap()],
         };
-        Gate { keys: Some(keys), unauthenticated: 0 }
+        Gate { keys: Some(keys), look: None, unauthenticated: 0 }
     }
 
     /// Returns the explanations, and the lines that are likely for want of a key.

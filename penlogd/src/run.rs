@@ -341,6 +341,7 @@ impl CollectorLoop {
         output.settle(collector, (at, now), |held| answer(listeners, streams, &held, at));
         self.say_remarks();
         self.streams.expire((now, at));
+        self.gate.look_at_dates(now);
     }
 
     fn say_remarks(&mut self) {
@@ -356,7 +357,7 @@ impl CollectorLoop {
 
     fn next_due(&self) -> Option<Instant> {
         let decide = self.collector.next_due().map(|due| self.clock.instant(due));
-        let times = [decide, self.output.next_due(), self.streams.next_due()];
+        let times = [decide, self.output.next_due(), self.streams.next_due(), self.gate.next_due()];
         times.into_iter().flatten().min()
     }
 

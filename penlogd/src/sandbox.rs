@@ -1,5 +1,5 @@
-//! What a running collector may still do: write its log, its explanations and its journal, read the keys of senders, and remove
-//! its pid file.
+//! What a running collector may still do: write its log, its explanations and its journal, read the keys of senders and its
+//! certificate, and remove its pid file.
 
 use std::path::Path;
 
@@ -25,6 +25,8 @@ pub(crate) fn enter(config: &CollectorConfig, settled: &Settled) -> Result<(), A
     }
     if let Some(keys) = &config.keys {
         sandbox.read_file(keys.authorized.path());
+        let files = keys.certificate.iter().flat_map(|(files, _)| files.paths());
+        files.for_each(|path| sandbox.read_file(path));
     }
     settled.allow(&mut sandbox)?;
     let enclosure = sandbox.enter()?;

@@ -14,6 +14,12 @@ pub struct DeliverySettings {
     pub key: Option<PathBuf>,
     /// The collector's public key.
     pub collector_key: Option<PublicKey>,
+    /// The own certificate, instead of the collector's public key.
+    pub certificate: Option<PathBuf>,
+    /// The authorities of the collector's certificate.
+    pub authority: Option<PathBuf>,
+    /// The name in the collector's certificate; `None` for the collector's host as typed.
+    pub collector_name: Option<String>,
     /// The folder for records that the collector has not confirmed.
     pub spool: Option<PathBuf>,
     /// Most MiB of records in that folder.
@@ -22,9 +28,16 @@ pub struct DeliverySettings {
 
 impl Default for DeliverySettings {
     fn default() -> Self {
-        let (transport, key, collector_key) = (LogTransport::Udp, None, None);
-        let spool_mib = const { NonZeroUsize::new(1_024).unwrap() };
-        Self { transport, key, collector_key, spool: None, spool_mib }
+        Self {
+            transport: LogTransport::Udp,
+            key: None,
+            collector_key: None,
+            certificate: None,
+            authority: None,
+            collector_name: None,
+            spool: None,
+            spool_mib: const { NonZeroUsize::new(1_024).unwrap() },
+        }
     }
 }
 

@@ -13,14 +13,14 @@ use pen_records::mapping::packet::{OVERHEAD, write_record};
 use pen_records::time::Timestamp;
 use tracing::{info, warn};
 
-use crate::config::{LogFormat, LogTarget, LogTransport, RuntimeSettings};
+use crate::config::{LogFormat, LogTarget, RuntimeSettings};
 use crate::logs::log_thread::{
     self, Batcher, LogBatch, LogCounters, LogPace, LogThread, LogTrouble, LogWriter,
 };
 use crate::logs::mapping_file::MappingFile;
 use crate::logs::road::classic::ClassicRoad;
 use crate::logs::road::{CollectorRoad, RecordOrigin};
-pub use crate::logs::road::{LinkSettings, SpoolSettings};
+pub use crate::logs::road::{LinkProofs, LinkSettings, SpoolSettings};
 
 /// Most bytes of a packet.
 const PACKET: usize = 1_400;
@@ -47,10 +47,11 @@ impl From<&RuntimeSettings> for MappingDestination {
         let delivery = &settings.delivery;
         let bytes = (delivery.spool_mib.get() as u64).saturating_mul(1 << 20);
         let spool = delivery.spool.clone().map(|folder| SpoolSettings { folder, bytes });
-        let link = LinkSettings {
-            is_stream: delivery.transport == LogTransport::Stream,
-            keys: delivery.key.clone().zip(delivery.collector_key),
+        let collector = match &settings.log {
+            Some(LogTarget::Collector { name, .. }) => name,
+            _ => "",
         };
+        let link = LinkSettings::new(delivery, collector);
         Self { target: settings.log.clone(), format: settings.log_format, link, spool }
     }
 }

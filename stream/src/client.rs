@@ -5,16 +5,14 @@ use std::fmt;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 
+use crate::identity::Identity;
 use crate::link::{FramedLink, LinkError, LinkRead};
-use crate::tls;
+use crate::tls::{SenderTls, sender_says};
 
 /// Bytes that may wait for the socket. More stays with the sender.
 const QUEUED: usize = 128 << 10;
@@ -37,7 +35,7 @@ const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
 pub struct StreamClient {
     /// Source address; `None`: the system chooses.
     source: Option<IpAddr>,
-    tls: Option<Arc<ClientConfig>>,
+    tls: Option<SenderTls>,
     addr: Option<SocketAddr>,
     link: Option<FramedLink>,
     replies: VecDeque<Vec<u8>>,
@@ -59,7 +57,7 @@ pub enum StreamSend {
 impl StreamClient {
     /// Makes a stream without a connection; with TLS settings every connection uses TLS.
     #[must_use]
-    pub const fn new(source: Option<IpAddr>, tls: Option<Arc<ClientConfig>>) -> Self {
+    pub const fn new(source: Option<IpAddr>, tls: Option<SenderTls>) -> Self {
         let replies = VecDeque::new();
         Self { source, tls, addr: None, link: None, replies, retry: None }
     }
@@ -147,7 +145,7 @@ impl StreamClient {
             && let Some(link) = &mut self.link
         {
             let replies = &mut self.replies;
-            let keep = |_, reply: &[u8]| {
+            let keep = |_: Option<&[Identity]>, reply: &[u8]| {
                 if reply.len() <= REPLY && replies.len() < REPLIES {
                     replies.push_back(reply.to_vec());
                 }
@@ -177,8 +175,7 @@ impl StreamClient {
             return Err(self.fault(NotConnected::Waiting, now));
         };
         let link = connect(addr, self.source).and_then(|socket| {
-            let name = ServerName::IpAddress(addr.ip().into());
-            let tls = self.tls.clone().map(|config| ClientConnection::new(config, name));
+            let tls = self.tls.as_mut().map(|tls| tls.connect(addr.ip()));
             let tls = tls.transpose().map_err(io::Error::other)?;
             Ok(FramedLink::to_collector(socket, tls))
         });
@@ -194,12 +191,18 @@ impl StreamClient {
     fn broken(&mut self, error: LinkError, now: Instant) -> StreamError {
         self.link = None;
         self.replies.clear();
-        self.fault(NotConnected::Broken(error), now)
+        let cause = match error {
+            LinkError::Tls(_, error) => {
+                NotConnected::Refused(sender_says(&error, self.tls.as_ref()))
+            }
+            error => NotConnected::Broken(error),
+        };
+        self.fault(cause, now)
     }
 
     /// Makes an error, and after a failure a pause.
     fn fault(&mut self, cause: NotConnected, now: Instant) -> StreamError {
-        if matches!(cause, NotConnected::Broken(_)) {
+        if !matches!(cause, NotConnected::Waiting) {
             let pause = self.retry.map_or(PAUSE, |(_, pause)| LONGEST_PAUSE.min(2 * pause));
             self.retry = Some((now + pause, pause));
         }
@@ -233,6 +236,8 @@ pub struct StreamError {
 #[derive(Debug)]
 enum NotConnected {
     Broken(LinkError),
+    /// A handshake failed, for this reason.
+    Refused(String),
     /// The last connection has failed a moment ago, or there is no address.
     Waiting,
 }
@@ -241,7 +246,7 @@ impl StreamError {
     /// Returns whether a connection has just failed.
     #[must_use]
     pub const fn is_new(&self) -> bool {
-        matches!(self.cause, NotConnected::Broken(_))
+        !matches!(self.cause, NotConnected::Waiting)
     }
 }
 
@@ -255,7 +260,7 @@ impl StreamError {
             {
                 "closed"
             }
-            NotConnected::Broken(LinkError::Tls(_)) => "keys",
+            NotConnected::Refused(_) => "keys",
             NotConnected::Broken(_) | NotConnected::Waiting => "refused",
         }
     }
@@ -277,24 +282,14 @@ impl fmt::Display for StreamError {
             NotConnected::Broken(LinkError::Socket(error))
                 if !self.has_keys && error.kind() == ErrorKind::ConnectionAborted =>
             {
-                write!(f, "{error} (its messages say why; if it takes keys only, see --key)")
+                write!(
+                    f,
+                    "{error} (its messages say why; if it takes keys or certificates only, see --key)"
+                )
             }
-            NotConnected::Broken(LinkError::Tls(error)) => write_refusal(error, f),
+            NotConnected::Refused(why) => f.write_str(why),
             NotConnected::Broken(error) => error.fmt(f),
         }
-    }
-}
-
-/// Says why a handshake with the collector failed.
-fn write_refusal(error: &rustls::Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    if let Some(key) = tls::unexpected_key(error) {
-        return write!(f, "the collector has another key than --collector-key says: {key}");
-    }
-    match error {
-        rustls::Error::AlertReceived(AlertDescription::CertificateUnknown) => f.write_str(
-            "the collector does not know this program's key: add its public key to the file of --authorized there",
-        ),
-        error => write!(f, "TLS: {error}"),
     }
 }
 

@@ -115,7 +115,11 @@ impl PrivateKey {
         let der = PrivatePkcs8KeyDer::from_pem_slice(&read_private(path)?);
         let der =
             der.map_err(|_| fail("it holds no private key: make one by penlogd keygen FILE"))?;
-        Self::from_pkcs8(der).ok_or_else(|| fail("the private key is not an Ed25519 key"))
+        Self::from_pkcs8(der).ok_or_else(|| {
+            fail(
+                "the private key is not an Ed25519 key, and without --certificate it has to be one",
+            )
+        })
     }
 
     fn from_pkcs8(der: PrivatePkcs8KeyDer<'static>) -> Option<Self> {

@@ -1,6 +1,5 @@
 //! A connection: frames in, frames out, with or without TLS. No operation waits.
 
-use std::error::Error;
 use std::fmt;
 use std::io::{self, BufRead as _, ErrorKind, Read as _, Write as _};
 use std::net::TcpStream;
@@ -8,10 +7,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
 use pen_records::frames::{FrameError, FrameReader, write_frame};
-use rustls::{ClientConnection, Connection, ServerConfig, ServerConnection};
+use rustls::server::{AcceptedAlert, Acceptor};
+use rustls::{ClientConnection, Connection, Error};
 
-use crate::keys::PublicKey;
-use crate::tls::unexpected_key;
+use crate::identity::Identity;
+use crate::tls::{CollectorTls, SenderProof, collector_says};
 
 /// How a TLS connection begins: type of the record and major version. No frame is as long as these bytes, read as a length,
 /// would say.
@@ -32,9 +32,31 @@ pub struct FramedLink {
 #[derive(Debug)]
 enum LinkLayer {
     Plain,
-    Tls(Box<Connection>),
+    Tls(Box<TlsLayer>),
     /// An accepted connection: the first bytes, and the settings for TLS.
-    Unknown(Vec<u8>, Option<Arc<ServerConfig>>),
+    Unknown(Vec<u8>, Option<Arc<CollectorTls>>),
+    /// An accepted connection, whose sender has not said yet whether it has a key or a certificate.
+    Hello(Box<FirstMessage>, Arc<CollectorTls>),
+}
+
+/// What has come of a sender's first message in TLS.
+#[derive(Default)]
+struct FirstMessage(Acceptor);
+
+impl fmt::Debug for FirstMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FirstMessage")
+    }
+}
+
+/// TLS, and who the peer is.
+#[derive(Debug)]
+struct TlsLayer {
+    connection: Connection,
+    /// How a sender proves who it is; `None` for a collector, whose handshake fails if it is not the expected one.
+    proof: Option<SenderProof>,
+    /// The sender, once the handshake has proved it.
+    sender: Option<Box<[Identity]>>,
 }
 
 /// Outcome of a read.
@@ -53,7 +75,7 @@ impl FramedLink {
     #[must_use]
     pub fn to_collector(socket: TcpStream, tls: Option<ClientConnection>) -> Self {
         let layer = match tls {
-            Some(tls) => LinkLayer::Tls(Box::new(tls.into())),
+            Some(tls) => LinkLayer::Tls(Box::new(TlsLayer::new(tls.into(), None))),
             None => LinkLayer::Plain,
         };
         Self::new(socket, layer)
@@ -61,7 +83,7 @@ impl FramedLink {
 
     /// Takes an accepted non-blocking socket. The first bytes tell TLS from frames.
     #[must_use]
-    pub fn from_sender(socket: TcpStream, tls: Option<Arc<ServerConfig>>) -> Self {
+    pub fn from_sender(socket: TcpStream, tls: Option<Arc<CollectorTls>>) -> Self {
         Self::new(socket, LinkLayer::Unknown(Vec::new(), tls))
     }
 
@@ -69,24 +91,37 @@ impl FramedLink {
         Self { socket, layer, frames: FrameReader::default(), out: Vec::new(), sent: 0 }
     }
 
-    /// Returns the public key of the peer, proved by the handshake.
+    /// Returns who the sender is, proved by the handshake: its key, or all names of its certificate.
     #[must_use]
-    pub fn peer_key(&self) -> Option<PublicKey> {
+    pub fn sender(&self) -> Option<&[Identity]> {
         match &self.layer {
-            LinkLayer::Tls(tls) => proved_key(tls),
-            LinkLayer::Plain | LinkLayer::Unknown(..) => None,
+            LinkLayer::Tls(tls) => tls.sender.as_deref(),
+            LinkLayer::Plain | LinkLayer::Unknown(..) | LinkLayer::Hello(..) => None,
+        }
+    }
+
+    /// Returns whether a collector with other settings would take the connection; one whose sender has proved nothing yet it
+    /// takes.
+    #[must_use]
+    pub fn is_admitted_by(&self, settings: &CollectorTls) -> bool {
+        match &self.layer {
+            LinkLayer::Tls(tls) if tls.sender.is_some() => {
+                let presented = tls.connection.peer_certificates().unwrap_or_default();
+                tls.proof.as_ref().is_none_or(|proof| settings.admits(proof, presented))
+            }
+            _ => true,
         }
     }
 
     /// Reads once from the socket, at most as much as `scratch` holds, and hands each whole datagram to `take`,
-    /// with the sender's key.
+    /// with the sender as [`Self::sender`] returns it.
     ///
     /// # Errors
     /// The connection is broken, or the peer does not speak the protocol: drop the connection.
     pub fn read(
         &mut self,
         scratch: &mut [u8],
-        mut take: impl FnMut(Option<PublicKey>, &[u8]),
+        mut take: impl FnMut(Option<&[Identity]>, &[u8]),
     ) -> Result<LinkRead, LinkError> {
         let len = loop {
             match self.socket.read(scratch) {
@@ -113,7 +148,7 @@ impl FramedLink {
     fn take(
         &mut self,
         bytes: &[u8],
-        take: &mut impl FnMut(Option<PublicKey>, &[u8]),
+        take: &mut impl FnMut(Option<&[Identity]>, &[u8]),
     ) -> Result<bool, LinkError> {
         match &mut self.layer {
             LinkLayer::Plain => self
@@ -122,10 +157,10 @@ impl FramedLink {
                 .map(|()| false)
                 .map_err(LinkError::Frame),
             LinkLayer::Tls(tls) => {
-                let taken = take_tls(tls, &mut self.frames, bytes, take);
+                let taken = tls.take(&mut self.frames, bytes, take);
                 if taken.is_err() {
                     // The alert tells the peer why. It may have gone away.
-                    let _ = tls.write_tls(&mut self.socket);
+                    let _ = tls.connection.write_tls(&mut self.socket);
                 }
                 taken
             }
@@ -138,15 +173,51 @@ impl FramedLink {
                 let (first, config) = (std::mem::take(first), config.take());
                 self.layer = match (is_tls, config) {
                     (false, _) => LinkLayer::Plain,
-                    (true, Some(config)) => {
-                        let tls = ServerConnection::new(config).map_err(LinkError::Tls)?;
-                        LinkLayer::Tls(Box::new(tls.into()))
-                    }
+                    (true, Some(config)) => LinkLayer::Hello(Box::default(), config),
                     (true, None) => return Err(LinkError::NoKey),
                 };
                 self.take(&first, take)
             }
+            LinkLayer::Hello(..) => self.take_hello(bytes, take),
         }
+    }
+
+    /// Takes bytes of a sender's first message in TLS, as [`Self::take`].
+    fn take_hello(
+        &mut self,
+        mut bytes: &[u8],
+        take: &mut impl FnMut(Option<&[Identity]>, &[u8]),
+    ) -> Result<bool, LinkError> {
+        let LinkLayer::Hello(acceptor, settings) = &mut self.layer else { return Ok(false) };
+        while !bytes.is_empty() {
+            acceptor.0.read_tls(&mut bytes).map_err(LinkError::Socket)?;
+            let accepted = match acceptor.0.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => continue,
+                Err((error, alert)) => return Err(self.refuse(error, alert, None)),
+            };
+            let (config, proof) =
+                settings.settings_for(&accepted.client_hello()).map_err(LinkError::tls)?;
+            let connection = match accepted.into_connection(config) {
+                Ok(connection) => connection,
+                Err((error, alert)) => return Err(self.refuse(error, alert, Some(&proof))),
+            };
+            self.layer = LinkLayer::Tls(Box::new(TlsLayer::new(connection.into(), Some(proof))));
+            return self.take(bytes, take);
+        }
+        Ok(false)
+    }
+
+    /// Tells the sender why its first message is refused.
+    fn refuse(
+        &mut self,
+        error: Error,
+        mut alert: AcceptedAlert,
+        proof: Option<&SenderProof>,
+    ) -> LinkError {
+        // It may have gone away.
+        let _ = alert.write_all(&mut self.socket);
+        LinkError::Tls(collector_says(&error, proof), error)
     }
 
     /// Puts a datagram into the queue of frames to send; [`Self::flush`] sends it. Returns `false` for a datagram of a wrong length.
@@ -173,10 +244,11 @@ impl FramedLink {
             let unsent = self.out.get(self.sent..).unwrap_or_default();
             let done = match &mut self.layer {
                 LinkLayer::Plain | LinkLayer::Unknown(..) => self.socket.write(unsent),
-                LinkLayer::Tls(tls) if tls.wants_write() => {
-                    tls.write_tls(&mut self.socket).map(|_| 0)
+                LinkLayer::Hello(..) => break,
+                LinkLayer::Tls(tls) if tls.connection.wants_write() => {
+                    tls.connection.write_tls(&mut self.socket).map(|_| 0)
                 }
-                LinkLayer::Tls(tls) => tls.writer().write(unsent),
+                LinkLayer::Tls(tls) => tls.connection.writer().write(unsent),
             };
             match done {
                 Ok(len) => self.sent += len,
@@ -197,55 +269,67 @@ impl FramedLink {
     pub fn wants_write(&self) -> bool {
         match &self.layer {
             LinkLayer::Tls(tls) => {
+                let tls = &tls.connection;
                 tls.wants_write() || (!tls.is_handshaking() && self.queued() > 0)
             }
             LinkLayer::Plain | LinkLayer::Unknown(..) => self.queued() > 0,
+            LinkLayer::Hello(..) => false,
         }
     }
 
     /// Tells the peer that nothing follows.
     pub fn close(&mut self) {
         if let LinkLayer::Tls(tls) = &mut self.layer {
-            tls.send_close_notify();
+            tls.connection.send_close_notify();
         }
         // The peer sees the end in any case.
         let _ = self.flush();
     }
 }
 
-/// Returns the peer's key after the handshake, which the peer has signed.
-fn proved_key(tls: &Connection) -> Option<PublicKey> {
-    if tls.is_handshaking() {
-        return None;
+impl TlsLayer {
+    const fn new(connection: Connection, proof: Option<SenderProof>) -> Self {
+        Self { connection, proof, sender: None }
     }
-    PublicKey::from_spki(tls.peer_certificates()?.first()?)
-}
 
-/// Takes bytes of TLS, as [`FramedLink::take`].
-fn take_tls(
-    tls: &mut Connection,
-    frames: &mut FrameReader,
-    mut bytes: &[u8],
-    take: &mut impl FnMut(Option<PublicKey>, &[u8]),
-) -> Result<bool, LinkError> {
-    while !bytes.is_empty() {
-        tls.read_tls(&mut bytes).map_err(LinkError::Socket)?;
-        let state = tls.process_new_packets().map_err(LinkError::Tls)?;
-        let mut left = state.plaintext_bytes_to_read();
-        let key = if left > 0 { proved_key(tls) } else { None };
-        let mut reader = tls.reader();
-        while left > 0 {
-            let chunk = reader.fill_buf().map_err(LinkError::Socket)?;
-            let len = chunk.len();
-            frames.feed(chunk, |it| take(key, it)).map_err(LinkError::Frame)?;
-            reader.consume(len);
-            left = left.saturating_sub(len.max(1));
-        }
-        if state.peer_has_closed() {
-            return Ok(true);
+    /// Takes bytes of TLS, as [`FramedLink::take`].
+    fn take(
+        &mut self,
+        frames: &mut FrameReader,
+        mut bytes: &[u8],
+        take: &mut impl FnMut(Option<&[Identity]>, &[u8]),
+    ) -> Result<bool, LinkError> {
+        let tls = &mut self.connection;
+        // An accepted connection may hold bytes already.
+        loop {
+            if !bytes.is_empty() {
+                tls.read_tls(&mut bytes).map_err(LinkError::Socket)?;
+            }
+            let state = tls.process_new_packets().map_err(|error| {
+                LinkError::Tls(collector_says(&error, self.proof.as_ref()), error)
+            })?;
+            let proof = self.proof.as_ref().filter(|_| !tls.is_handshaking());
+            if let (None, Some(proof)) = (&self.sender, proof) {
+                self.sender = tls.peer_certificates().map(|it| proof.identities(it));
+            }
+            let mut left = state.plaintext_bytes_to_read();
+            let mut reader = tls.reader();
+            while left > 0 {
+                let chunk = reader.fill_buf().map_err(LinkError::Socket)?;
+                let len = chunk.len();
+                let sender = self.sender.as_deref();
+                frames.feed(chunk, |it| take(sender, it)).map_err(LinkError::Frame)?;
+                reader.consume(len);
+                left = left.saturating_sub(len.max(1));
+            }
+            if state.peer_has_closed() {
+                return Ok(true);
+            }
+            if bytes.is_empty() {
+                return Ok(false);
+            }
         }
     }
-    Ok(false)
 }
 
 impl AsFd for FramedLink {
@@ -263,8 +347,8 @@ pub enum LinkError {
     Frame(FrameError),
     /// The connection ended within a frame.
     Cut,
-    /// The handshake failed, or a TLS record is damaged.
-    Tls(rustls::Error),
+    /// The handshake failed, or a TLS record is damaged: in words for the operator of a collector, and as the library says.
+    Tls(String, Error),
     /// The peer speaks TLS, and this end has no key.
     NoKey,
 }
@@ -275,10 +359,7 @@ impl fmt::Display for LinkError {
             Self::Socket(error) => error.fmt(f),
             Self::Frame(error) => error.fmt(f),
             Self::Cut => f.write_str("the connection ended within a frame"),
-            Self::Tls(error) => match unexpected_key(error) {
-                Some(key) => write!(f, "unknown key {key}"),
-                None => write!(f, "TLS: {error}"),
-            },
+            Self::Tls(text, _) => f.write_str(text),
             Self::NoKey => {
                 f.write_str("the sender speaks TLS, and this collector has no key (see --key)")
             }
@@ -286,4 +367,10 @@ impl fmt::Display for LinkError {
     }
 }
 
-impl Error for LinkError {}
+impl LinkError {
+    fn tls(error: Error) -> Self {
+        Self::Tls(collector_says(&error, None), error)
+    }
+}
+
+impl std::error::Error for LinkError {}

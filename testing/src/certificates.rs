@@ -1,6 +1,7 @@
 //! A certificate authority and certificates signed by it, for tests of TLS.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -59,6 +60,36 @@ impl TestAuthority {
     /// As [`certify`].
     pub fn certify(&self, file: &str, name: &str) {
         certify(&self.issuer, self.folder(), file, name);
+    }
+
+    /// Writes `FILE.crt` and `FILE.key` as [`Self::certify`] does, with changes.
+    ///
+    /// # Panics
+    /// As [`certify`].
+    pub fn certify_changed(
+        &self,
+        file: &str,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) {
+        certify_changed(&self.issuer, self.folder(), file, name, change);
+    }
+
+    /// Writes `FILE.crt` and `FILE.key` for the host `name`, signed by an authority between this one and the certificate.
+    /// The file has the certificate alone, if not `has_chain`.
+    ///
+    /// # Panics
+    /// As [`certify`].
+    pub fn certify_by_another(&self, file: &str, name: &str, has_chain: bool) {
+        let key = KeyPair::generate().expect("the system has random numbers");
+        let between = CertifiedIssuer::signed_by(issuer_params("between"), key, &self.issuer)
+            .expect("the certificate can be signed");
+        certify(&between, self.folder(), file, name);
+        if has_chain {
+            let path = self.path(&format!("{file}.crt"));
+            let chain = fs::read_to_string(&path).expect("it was written") + &between.pem();
+            fs::write(path, chain).expect("a temporary file can be written");
+        }
     }
 
     /// Writes `revoked.pem`, a list that revokes the certificates in these files.
@@ -189,15 +220,28 @@ pub fn issuer_params(name: &str) -> CertificateParams {
 /// # Panics
 /// If the certificate cannot be signed or the files cannot be written.
 pub fn certify(issuer: &CertifiedIssuer<'static, KeyPair>, folder: &Path, file: &str, name: &str) {
+    certify_changed(issuer, folder, file, name, |_| ());
+}
+
+fn certify_changed(
+    issuer: &CertifiedIssuer<'static, KeyPair>,
+    folder: &Path,
+    file: &str,
+    name: &str,
+    change: impl FnOnce(&mut CertificateParams),
+) {
     let key = KeyPair::generate().expect("the system has random numbers");
     let mut params = CertificateParams::new(vec![name.to_owned()]).expect("a valid host name");
     params.serial_number = Some(serial(file));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
+    change(&mut params);
     let certificate = params.signed_by(&key, issuer).expect("the certificate can be signed");
     let write = |ending: &str, text: String| {
         let path = folder.join(format!("{file}.{ending}"));
-        fs::write(path, text).expect("a temporary file can be written");
+        fs::write(&path, text).expect("a temporary file can be written");
+        let mode = fs::Permissions::from_mode(if ending == "key" { 0o600 } else { 0o644 });
+        fs::set_permissions(path, mode).expect("a temporary file can be changed");
     };
     // The key first: a reader in between finds the old pair or none.
     write("key", key.serialize_pem());

@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use pen_journal::{Folder, JournalReader, Position};
 use pen_records::mapping::packet::Packet;
 use pen_stream::keys::PrivateKey;
+use pen_testing::certificates::TestAuthority;
 use pen_testing::program::sibling;
 use pen_testing::{Program, TempFolder, free_port};
 
@@ -196,6 +197,78 @@ fn a_wrong_key_is_named_and_no_record_goes_by_udp() {
         collector.stop(Signal::SIGTERM).expect("it ends");
         let said = collector.messages();
         assert!(!said.contains("records of 1 balancers"), "{named}: {said}");
+    }
+}
+
+#[test]
+fn by_certificate_records_arrive_by_tls_only_and_a_wrong_name_is_named() {
+    let (road, authority) = (Road::new(), TestAuthority::new());
+    authority.certify("loghost", "127.0.0.1");
+    authority.certify("pen1", "pen1.example");
+    let path = |file: &str| authority.path(file).to_str().expect("UTF-8").to_owned();
+    let [certificate, key, ca] = ["loghost.crt", "loghost.key", "ca.pem"].map(path);
+    let options = [
+        ["--certificate", &certificate],
+        ["--key", &key],
+        ["--authority", &ca],
+        ["--authorized", "authorized"],
+    ];
+    let own = [
+        format!("log_certificate {}", path("pen1.crt")),
+        format!("log_authority {ca}"),
+        format!("log_key {}", path("pen1.key")),
+    ];
+    for (listed, more, trouble) in [
+        ("cert:pen1.example records", None, None),
+        (
+            "cert:pen1.example records",
+            Some("log_collector_name loghost.example"),
+            Some("is not for loghost.example, but for"),
+        ),
+        ("cert:pen2.example records", None, Some("add cert:pen1.example to the file")),
+    ] {
+        fs::write(road.folder.join("authorized"), listed).expect("a file");
+        let mut collector = road.collector(&options.concat());
+        let commands: Vec<_> = own.iter().map(String::as_str).chain(more).collect();
+        let (mut pen, addr) = road.pen(&commands);
+        road.visit(addr, 20);
+        if let Some(trouble) = trouble {
+            pen.wait_for_any_message(trouble).expect("it is said");
+            assert!(!pen.messages().contains("--collector-name"), "{}", pen.messages());
+        }
+        assert!(pen.stop(Signal::SIGTERM).expect("it ends").success());
+        collector.stop(Signal::SIGTERM).expect("it ends");
+        let said = collector.messages();
+        let came = said.contains("records of 1 balancers: 40 came");
+        assert_eq!(came, trouble.is_none(), "{trouble:?}: {said}");
+    }
+}
+
+#[test]
+fn a_certificate_without_all_its_files_is_refused_at_the_start() {
+    let authority = TestAuthority::new();
+    let path = |file: &str| authority.path(file).to_str().expect("UTF-8").to_owned();
+    let [certificate, key, ca] = ["pen.crt", "pen.key", "ca.pem"].map(path);
+    let [certificate, key, ca] = [
+        format!("log_certificate {certificate}"),
+        format!("log_key {key}"),
+        format!("log_authority {ca}"),
+    ];
+    let collector = format!("log_collector_key ed25519:{}", "0a".repeat(32));
+    let no_pair = format!("log_certificate {}", path("ca.pem"));
+    for (commands, expected) in [
+        (vec![&key], "or log_certificate FILE and log_authority FILE"),
+        (vec![&certificate, &key], "log_certificate: set log_authority FILE first"),
+        (vec![&certificate, &ca, &key, &collector], "expected no log_collector_key with it"),
+        (vec![&no_pair, &ca, &key], "expected the key that belongs to"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pen"));
+        command.args(["-f", "-l", "127.0.0.1:9"]);
+        command.args(commands.iter().flat_map(|text| ["-O", text.as_str()]));
+        command.args(["127.0.0.1:0", "127.0.0.1:9"]);
+        let mut pen = Program::start("pen", &mut command).expect("pen starts");
+        assert!(!pen.wait_for_exit().expect("it ends").success());
+        assert!(pen.messages().contains(expected), "{expected}: {}", pen.messages());
     }
 }
 

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test program uses a part of this")]
 
+pub(crate) mod collector;
+
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::io::Write as _;

@@ -12,7 +12,7 @@ use pen_daemon::process::Process;
 use pen_daemon::sandbox::has_landlock;
 use pen_records::access::review;
 
-use super::{CollectorArgs, senders};
+use super::{CollectorArgs, CollectorKeys, senders};
 use crate::journaling;
 
 impl CollectorArgs {
@@ -30,6 +30,10 @@ impl CollectorArgs {
         }
         if let Some(mode) = &self.privacy {
             mistakes.extend(privacy(mode).err().map(|error| chain(&error)));
+        }
+        match self.keys.read() {
+            Ok(keys) => remarks.extend(keys.iter().flat_map(CollectorKeys::remarks)),
+            Err(error) => mistakes.push(error),
         }
         let (user, jail) = (self.user.clone(), self.jail.clone());
         let process = Process { user, jail, ..Process::default() };
@@ -195,6 +199,28 @@ mod tests {
             assert_eq!(code, 2, "{text}");
             assert!(text.contains("it is in the journal"), "{text}");
         }
+    }
+
+    #[test]
+    fn keys_and_senders_are_read() {
+        let folder = pen_testing::TempFolder::new();
+        let path = |name: &str| folder.join(name).to_string_lossy().into_owned();
+        let (key, authorized) = (path("key"), path("authorized"));
+        let args = ["--key", &key, "--authorized", &authorized, "10000"];
+        let (text, code) = check(&args);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("mistake: --key ") && text.contains("No such file"), "{text}");
+        pen_stream::keys::keygen(&folder.join("key")).unwrap();
+        folder.write("authorized", "cert:web5.example lines *\n");
+        let (text, code) = check(&args);
+        assert_eq!(code, 0, "{text}");
+        let expected =
+            "authorized: 1 senders with certificates cannot connect without --certificate";
+        assert!(text.contains(expected), "{text}");
+        folder.write("authorized", "cert: lines *\n");
+        let (text, code) = check(&args);
+        assert_eq!(code, 2, "{text}");
+        assert!(text.contains("authorized:1: 'cert:': expected behind cert:"), "{text}");
     }
 
     #[test]

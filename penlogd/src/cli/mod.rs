@@ -4,13 +4,13 @@
 
 mod check;
 mod journal;
+mod keys;
 mod senders;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgAction, Parser, ValueEnum};
@@ -21,16 +21,14 @@ use pen_daemon::logfile::Buffering;
 use pen_daemon::process::{Process, absolute};
 use pen_records::attribution;
 use pen_records::duration::{DefaultUnit, DurationError, parse_duration};
-use pen_records::network::{self, IpNet};
 use pen_records::privacy::PrivacyMode;
 use pen_records::rewrite::{LikelyPolicy, RewritePolicy, UnmatchedPolicy};
-use pen_stream::keys::PrivateKey;
 
 pub use self::check::no_place;
 pub use self::journal::JournalArgs;
+pub use self::keys::{CollectorKeys, KeyArgs};
 pub use self::senders::SenderArgs;
 use crate::allow::Allow;
-use crate::authorized::AuthorizedKeys;
 use crate::collector::CollectorSettings;
 use crate::journaling::JournalSettings;
 use crate::output::OutputSettings;
@@ -116,16 +114,8 @@ pub struct CollectorArgs {
     report: ReportFormat,
     #[command(flatten)]
     senders: SenderArgs,
-    /// Private key of this collector, made by penlogd keygen FILE: senders with keys connect by TLS
-    #[arg(long, value_name = "FILE", requires = "authorized")]
-    key: Option<PathBuf>,
-    /// Public keys of the senders, each with the servers that it may speak for; HUP reads the file again.
-    /// Senders of other machines without a key are refused
-    #[arg(long, value_name = "FILE", requires = "key")]
-    authorized: Option<PathBuf>,
-    /// With --authorized: also accept what this network sends without a key; may be repeated
-    #[arg(long, value_name = "NET", requires = "authorized", value_parser = network)]
-    allow_unauthenticated: Vec<IpNet>,
+    #[command(flatten)]
+    keys: KeyArgs,
     /// Check the whole command line without opening a socket, report what the formats of --format can
     /// achieve and what would make each line exact, and exit
     #[arg(long)]
@@ -167,32 +157,6 @@ pub struct CollectorConfig {
     pub settings: CollectorSettings,
     /// What the user should know about the command line.
     pub remarks: Vec<String>,
-}
-
-/// Keys of this collector and its senders.
-#[derive(Clone, Debug)]
-pub struct CollectorKeys {
-    /// Its own.
-    pub own: PrivateKey,
-    /// Those of the senders.
-    pub authorized: Arc<AuthorizedKeys>,
-    /// Networks of senders without keys; machines beyond them and this one are refused.
-    pub unauthenticated: Vec<IpNet>,
-}
-
-impl CollectorKeys {
-    fn read(
-        own: &Path,
-        authorized: &Path,
-        unauthenticated: Vec<IpNet>,
-    ) -> Result<Self, CollectorArgsError> {
-        let own = PrivateKey::read(own).map_err(|error| format!("--key {error}"));
-        let own = own.map_err(|error| CollectorArgsError(vec![error]))?;
-        let authorized = AuthorizedKeys::read(&absolute(authorized)?);
-        let authorized = authorized
-            .map_err(|error| CollectorArgsError(vec![format!("--authorized {error}")]))?;
-        Ok(Self { own, authorized: Arc::new(authorized), unauthenticated })
-    }
 }
 
 /// Approximate memory of a remembered mapping, in bytes.
@@ -262,12 +226,7 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             Some(port) => vec![ListenTarget::Everywhere(port)],
             None => args.listen.into_iter().map(ListenTarget::At).collect(),
         };
-        let keys = match (&args.key, &args.authorized) {
-            (Some(own), Some(authorized)) => {
-                Some(CollectorKeys::read(own, authorized, args.allow_unauthenticated)?)
-            }
-            _ => None,
-        };
+        let keys = args.keys.read().map_err(|error| CollectorArgsError(vec![error]))?;
         let mut allow = Allow::default();
         args.senders.from.iter().for_each(|from| allow.add(*from));
         let most = memory / 2 / MAPPING;
@@ -327,10 +286,6 @@ impl TryFrom<CollectorArgs> for CollectorConfig {
             },
         })
     }
-}
-
-fn network(text: &str) -> Result<IpNet, &'static str> {
-    network::parse(text).ok_or("expected an address or a network, as in 10.1.0.0/16")
 }
 
 fn milliseconds(text: &str) -> Result<Duration, DurationError> {

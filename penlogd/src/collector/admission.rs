@@ -42,7 +42,7 @@ impl Collector {
             from,
             datagram,
             now,
-            format_args!("the key of {rights} may not send {refused}; add that to its line in the file of --authorized"),
+            format_args!("the sender {rights} may not send {refused}; add that to its line in the file of --authorized"),
         );
         false
     }

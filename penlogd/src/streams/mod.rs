@@ -15,9 +15,9 @@ use std::{fmt, io};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pen_records::shipment::{DiscoveryAnswer, MAGIC};
 use pen_records::time::Timestamp;
-use pen_stream::keys::PublicKey;
+use pen_stream::identity::Identity;
 use pen_stream::link::{FramedLink, LinkError, LinkRead};
-use rustls::ServerConfig;
+use pen_stream::tls::CollectorTls;
 
 pub(crate) use self::listener::{StreamListener, bind};
 use crate::warnings::{WarningCause, Warnings};
@@ -41,11 +41,11 @@ pub(crate) struct StreamId(u64);
 
 /// The sender of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct StreamSender {
+pub(crate) struct StreamSender<'a> {
     pub(crate) id: StreamId,
     pub(crate) addr: SocketAddr,
-    /// The sender's key, proved by the handshake; `None` without TLS.
-    pub(crate) key: Option<PublicKey>,
+    /// The sender's key, or all names of its certificate, proved by the handshake; `None` without TLS.
+    pub(crate) identity: Option<&'a [Identity]>,
 }
 
 /// Fate of a connection after a datagram.
@@ -104,7 +104,7 @@ impl fmt::Display for StreamCounts {
 pub(crate) struct Streams {
     epoll: Epoll,
     /// Settings of TLS; `None`: TLS is refused.
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<Arc<CollectorTls>>,
     listeners: Vec<StreamListener>,
     /// Most connections.
     most: usize,
@@ -161,14 +161,11 @@ impl Streams {
         Ok(())
     }
 
-    /// Sets the known keys. Connections with unknown keys are closed.
-    pub(crate) fn set_keys(&mut self, tls: Arc<ServerConfig>, knows: impl Fn(&PublicKey) -> bool) {
-        self.tls = Some(tls);
-        let is_unknown = |connection: &StreamConnection| {
-            connection.link.peer_key().is_some_and(|key| !knows(&key))
-        };
-        let unknown = self.connections.iter().filter(|(_, connection)| is_unknown(connection));
+    /// Sets the known senders. Connections of senders that could not connect now are closed.
+    pub(crate) fn set_tls(&mut self, tls: Arc<CollectorTls>) {
+        let unknown = self.connections.iter().filter(|(_, it)| !it.link.is_admitted_by(&tls));
         let unknown: Vec<_> = unknown.map(|(id, _)| *id).collect();
+        self.tls = Some(tls);
         unknown.into_iter().for_each(|id| self.close(id));
     }
 
@@ -196,7 +193,7 @@ impl Streams {
     pub(crate) fn receive(
         &mut self,
         now: (Instant, Timestamp),
-        mut take: impl FnMut(StreamSender, &[u8]) -> StreamFate,
+        mut take: impl FnMut(StreamSender<'_>, &[u8]) -> StreamFate,
     ) -> usize {
         let mut events = std::mem::take(&mut self.events);
         // Without a wait the call fails only for a closed descriptor.
@@ -286,7 +283,7 @@ impl Streams {
         id: StreamId,
         events: EpollFlags,
         now: Timestamp,
-        take: &mut impl FnMut(StreamSender, &[u8]) -> StreamFate,
+        take: &mut impl FnMut(StreamSender<'_>, &[u8]) -> StreamFate,
     ) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
         if events.contains(EpollFlags::EPOLLOUT)
@@ -295,11 +292,11 @@ impl Streams {
             return self.drop_broken(id, &error, now);
         }
         let (peer, mut fate, mut has_spoken) = (connection.peer, StreamFate::Keep, false);
-        let read = connection.link.read(&mut self.scratch, |key, datagram| {
+        let read = connection.link.read(&mut self.scratch, |identity, datagram| {
             // What follows junk is not looked at.
             if fate == StreamFate::Keep {
                 fate = match datagram.starts_with(&MAGIC) {
-                    true => take(StreamSender { id, addr: peer, key }, datagram),
+                    true => take(StreamSender { id, addr: peer, identity }, datagram),
                     false => StreamFate::Close(
                         "it sent a frame that holds no datagram of pen or penlog".into(),
                     ),
@@ -403,7 +400,7 @@ impl Streams {
                 }
                 self.close(id);
             }
-            LinkError::Frame(_) | LinkError::Tls(_) | LinkError::NoKey => {
+            LinkError::Frame(_) | LinkError::Tls(..) | LinkError::NoKey => {
                 self.drop_junk(id, &error.to_string(), now);
             }
         }

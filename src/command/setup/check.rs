@@ -40,12 +40,29 @@ pub fn check(config: &PenConfig) -> Result<(), String> {
             "ssl_certificate: expected no -U with it: datagrams are not encrypted".to_owned()
         );
     }
-    if settings.delivery.key.is_some() {
-        if settings.delivery.collector_key.is_none() {
-            return Err(
-                "log_key: set log_collector_key KEY first, the public key that penlogd prints at its start"
-                    .to_owned(),
-            );
+    let delivery = &settings.delivery;
+    if delivery.key.is_some() {
+        match (&delivery.collector_key, &delivery.certificate, &delivery.authority) {
+            (Some(_), None, _) | (None, Some(_), Some(_)) => {}
+            (Some(_), Some(_), _) => {
+                return Err(
+                    "log_certificate: expected no log_collector_key with it, since the collector has a certificate"
+                        .to_owned(),
+                );
+            }
+            (None, Some(_), None) => {
+                return Err(
+                    "log_certificate: set log_authority FILE first, the authorities of the collector's certificate"
+                        .to_owned(),
+                );
+            }
+            (None, None, _) => {
+                return Err(
+                    "log_key: set log_collector_key KEY first, the public key that penlogd prints at its start, or \
+                     log_certificate FILE and log_authority FILE"
+                        .to_owned(),
+                );
+            }
         }
         if settings.is_classic_collector() {
             return Err(

@@ -354,6 +354,18 @@ impl LoadedConfig {
                 "log_key",
             ),
             (
+                delivery.certificate.is_some(),
+                delivery.key.is_some(),
+                "log_certificate",
+                "log_key, the private key of the certificate",
+            ),
+            (
+                delivery.authority.is_some() || delivery.collector_name.is_some(),
+                delivery.certificate.is_some(),
+                "log_authority, log_collector_name",
+                "log_certificate",
+            ),
+            (
                 delivery.transport == LogTransport::Stream || delivery.key.is_some(),
                 to_collector,
                 "log_transport stream, log_key",

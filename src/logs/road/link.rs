@@ -3,13 +3,14 @@
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
 use pen_stream::client::{StreamClient, StreamError, StreamSend};
 use pen_stream::keys::{PrivateKey, PublicKey};
-use pen_stream::tls;
-use rustls::ClientConfig;
+use pen_stream::tls::{CertificateFiles, SenderTls};
+use tracing::warn;
+
+use crate::config::{DeliverySettings, LogTransport};
 
 /// Outcome of sending a datagram.
 #[derive(Debug)]
@@ -48,21 +49,68 @@ pub(super) enum LinkReply {
 pub struct LinkSettings {
     /// Whether records go by TCP.
     pub is_stream: bool,
-    /// The file of the private key, and the collector's public key: records go by TLS.
-    pub keys: Option<(PathBuf, PublicKey)>,
+    /// The proofs of both ends: records go by TLS.
+    pub proofs: Option<LinkProofs>,
+}
+
+/// How both ends prove who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LinkProofs {
+    /// By keys: the file of the private key, and the collector's public key.
+    Keys(PathBuf, PublicKey),
+    /// By certificates: the files, and the name of the collector.
+    Certificates(CertificateFiles, String),
+}
+
+impl LinkProofs {
+    /// Returns the proofs that are set, for the collector with this host and port as typed.
+    fn of(delivery: &DeliverySettings, collector: &str) -> Option<Self> {
+        let key = delivery.key.clone()?;
+        if let Some(collector) = delivery.collector_key {
+            return Some(Self::Keys(key, collector));
+        }
+        let certificate = delivery.certificate.clone()?;
+        let authority = delivery.authority.clone()?;
+        let files = CertificateFiles { certificate, key, authority, revoked: None };
+        let host = collector.rsplit_once(':').map_or(collector, |(host, _)| host).to_owned();
+        Some(Self::Certificates(files, delivery.collector_name.clone().unwrap_or(host)))
+    }
 }
 
 impl LinkSettings {
-    /// Checks the key file.
+    /// Returns the way to the collector with this host and port as typed.
+    pub(in crate::logs) fn new(delivery: &DeliverySettings, collector: &str) -> Self {
+        let is_stream = delivery.transport == LogTransport::Stream;
+        Self { is_stream, proofs: LinkProofs::of(delivery, collector) }
+    }
+
+    /// Checks the files of a key or a certificate.
     pub(in crate::logs) fn check(&self) -> Result<(), String> {
         self.tls().map(drop)
     }
 
-    fn tls(&self) -> Result<Option<Arc<ClientConfig>>, String> {
-        let Some((path, collector)) = &self.keys else { return Ok(None) };
-        let key = PrivateKey::read(path).map_err(|error| format!("log_key {error}"))?;
-        tls::sender(&key, *collector).map(Some).map_err(|error| format!("log_key: {error}"))
+    fn tls(&self) -> Result<Option<SenderTls>, String> {
+        match &self.proofs {
+            None => Ok(None),
+            Some(LinkProofs::Keys(path, collector)) => {
+                let key = PrivateKey::read(path).map_err(|error| format!("log_key {error}"))?;
+                let tls = SenderTls::with_key(&key, *collector);
+                tls.map(Some).map_err(|error| format!("log_key: {error}"))
+            }
+            Some(LinkProofs::Certificates(files, name)) => {
+                let tls = SenderTls::with_certificate(files.clone(), name).map(Some);
+                tls.map_err(|error| plain_options(&format!("log_certificate: {error}")))
+            }
+        }
     }
+}
+
+/// The names that options of penlog have among the settings of pen.
+pub(super) fn plain_options(message: &str) -> String {
+    message
+        .replace("--collector-key", "log_collector_key")
+        .replace("--collector-name", "log_collector_name")
+        .replace("--key", "log_key")
 }
 
 /// A link to a collector.
@@ -77,6 +125,9 @@ impl CollectorLink {
     pub(super) fn open(addr: SocketAddr, settings: &LinkSettings) -> io::Result<Self> {
         let invalid = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
         let tls = settings.tls().map_err(invalid)?;
+        if let Some(remark) = tls.as_ref().and_then(SenderTls::remark) {
+            warn!("{remark}");
+        }
         if !settings.is_stream && tls.is_none() {
             return DatagramLink::open(addr).map(Self::Datagrams);
         }

@@ -32,8 +32,8 @@ use tracing::{info, warn};
 
 use self::clock::ClockReading;
 pub(super) use self::clock::RecordOrigin;
-pub use self::link::LinkSettings;
-use self::link::{CollectorLink, LinkFault, LinkReply, LinkSend};
+use self::link::{CollectorLink, LinkFault, LinkReply, LinkSend, plain_options};
+pub use self::link::{LinkProofs, LinkSettings};
 use self::run::{ROOM, RecordCount, RecordRun, RecordTally, RunRules};
 pub use self::storing::SpoolSettings;
 use crate::logs::log_thread::{LogBatch, LogCounters};
@@ -392,9 +392,4 @@ impl CollectorRoad {
         let spool = || self.spool_trouble.clone();
         self.refused.clone().or_else(silence).or_else(stall).or_else(spool)
     }
-}
-
-/// The names that options of penlog have among the settings of pen.
-fn plain_options(message: &str) -> String {
-    message.replace("--collector-key", "log_collector_key").replace("--key", "log_key")
 }

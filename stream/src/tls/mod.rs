@@ -1,209 +1,246 @@
-//! TLS 1.3 with raw public keys (RFC 7250) on both sides: no certificates, no authorities, no names, no dates.
+//! TLS 1.3 between senders and the collector. Each side proves who it is, by a raw public key or by a certificate.
 //!
-//! The sender knows the collector's public key. The collector knows the senders' public keys by
-//! [`KnownKeys`]. Each side proves possession of the private half.
+//! ```text
+//! raw           raw public keys on both sides
+//! certificates  certificates of an authority on both sides
+//! refusal       why a handshake failed, in words
+//! ```
+//!
+//! A collector may take both: which one a sender has, its first message says.
+
+mod certificates;
+mod raw;
+mod refusal;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, ring, verify_tls13_signature_with_raw_key};
-use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::server::danger::ClientCertVerifier as _;
+use rustls::server::{CertificateType, ClientHello};
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    PeerMisbehaved, ServerConfig, SignatureScheme, version,
+    ClientConfig, ClientConnection, ConfigBuilder, Error, ServerConfig, WantsVerifier, version,
 };
 
+pub use self::certificates::{CertificateFiles, LoadedCertificate};
+use self::certificates::{CollectorCertificate, PresentedNames, SenderCertificate};
+use self::raw::SenderKeys;
+pub(crate) use self::refusal::{collector_says, sender_says};
+use crate::files::KeyFileError;
+use crate::identity::{CertificateName, Identity};
 use crate::keys::{PrivateKey, PublicKey};
 
-/// Which senders' keys a collector knows.
-pub trait KnownKeys: fmt::Debug + Send + Sync + 'static {
-    /// Returns whether a sender with the key may connect.
-    fn knows(&self, key: &PublicKey) -> bool;
+/// Which senders a collector knows.
+pub trait KnownSenders: fmt::Debug + Send + Sync + 'static {
+    /// Returns whether the sender may connect.
+    fn knows(&self, sender: &Identity) -> bool;
 }
 
-/// Returns the settings of a sender to the collector with the given public key only.
-///
-/// # Errors
-/// The TLS library lacks TLS 1.3: a fault of the build.
-pub fn sender(key: &PrivateKey, collector: PublicKey) -> Result<Arc<ClientConfig>, Error> {
-    let verifier = Arc::new(PinnedCollector { key: collector, provider: ring::default_provider() });
-    let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13])?
-        .dangerous()
-        .with_custom_certificate_verifier(verifier)
-        .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(
-            key.certified.clone(),
-        )));
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn client_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, Error> {
+    ClientConfig::builder_with_provider(provider()).with_protocol_versions(&[&version::TLS13])
+}
+
+fn server_builder() -> Result<ConfigBuilder<ServerConfig, WantsVerifier>, Error> {
+    ServerConfig::builder_with_provider(provider()).with_protocol_versions(&[&version::TLS13])
+}
+
+/// TLS of a sender.
+#[derive(Clone, Debug)]
+pub struct SenderTls {
+    config: Arc<ClientConfig>,
+    certificate: Option<SenderCertificate>,
+}
+
+impl SenderTls {
+    /// Returns the settings of a sender with a key, to the collector with the given public key only.
+    ///
+    /// # Errors
+    /// The TLS library lacks TLS 1.3: a fault of the build.
+    pub fn with_key(key: &PrivateKey, collector: PublicKey) -> Result<Self, Error> {
+        Ok(Self { config: finished(raw::sender(key, collector)?), certificate: None })
+    }
+
+    /// Returns the settings of a sender with a certificate, to collectors with a certificate of the same authority for the
+    /// name or address `collector`.
+    ///
+    /// # Errors
+    /// A file cannot be used, or `collector` is no name.
+    pub fn with_certificate(
+        files: CertificateFiles,
+        collector: &str,
+    ) -> Result<Self, SenderTlsError> {
+        let name = collector.trim_start_matches('[').trim_end_matches(']');
+        let name = ServerName::try_from(name.to_owned())
+            .map_err(|_| SenderTlsError::Name(collector.to_owned()))?;
+        let certificate = SenderCertificate::read(files, name)?;
+        let config = finished(certificate.config()?);
+        Ok(Self { config, certificate: Some(certificate) })
+    }
+
+    /// Begins a connection. Files of a certificate that have changed are read again; if they have a mistake, those read
+    /// before stay.
+    pub(crate) fn connect(&mut self, collector: IpAddr) -> Result<ClientConnection, Error> {
+        if let Some(certificate) = &mut self.certificate
+            && certificate.renew()
+        {
+            match certificate.config() {
+                Ok(config) => self.config = finished(config),
+                Err(error) => certificate.not_renewed(error.to_string()),
+            }
+        }
+        let by_certificate = self.certificate.as_ref().map(|it| it.collector().clone());
+        // A key counts whatever the address.
+        let name = by_certificate.unwrap_or_else(|| ServerName::IpAddress(collector.into()));
+        ClientConnection::new(self.config.clone(), name)
+    }
+
+    /// Returns what to know about the own certificate when a program starts.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        self.certificate.as_ref()?.loaded().remark()
+    }
+}
+
+fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.enable_sni = false;
-    // Each connection proves its key again.
+    // Each connection proves its identity again.
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
-/// Returns the settings of a collector.
-///
-/// # Errors
-/// As [`sender`].
-pub fn collector(key: &PrivateKey, known: Arc<dyn KnownKeys>) -> Result<Arc<ServerConfig>, Error> {
-    let verifier = Arc::new(KnownSenders { known, provider: ring::default_provider() });
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(
-            key.certified.clone(),
-        )));
-    config.send_tls13_tickets = 0;
-    Ok(Arc::new(config))
+/// Why a sender cannot use a certificate.
+#[derive(Debug)]
+pub enum SenderTlsError {
+    /// A file cannot be used.
+    File(KeyFileError),
+    /// The collector's name is neither a DNS name nor an address.
+    Name(String),
+    /// A fault of the build.
+    Library(Error),
 }
 
-/// A key other than the expected key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UnexpectedKey(pub PublicKey);
-
-impl fmt::Display for UnexpectedKey {
+impl fmt::Display for SenderTlsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "unexpected key {}", self.0)
+        match self {
+            Self::File(error) => error.fmt(f),
+            Self::Name(name) => write!(
+                f,
+                "'{}' can be in no certificate: name the collector by --collector-name",
+                name.escape_debug()
+            ),
+            Self::Library(error) => write!(f, "TLS: {error}"),
+        }
     }
 }
 
-impl std::error::Error for UnexpectedKey {}
+impl std::error::Error for SenderTlsError {}
 
-/// Returns the unexpected key behind a failed handshake.
-#[must_use]
-pub fn unexpected_key(error: &Error) -> Option<PublicKey> {
-    let Error::InvalidCertificate(CertificateError::Other(OtherError(cause))) = error else {
-        return None;
-    };
-    cause.downcast_ref::<UnexpectedKey>().map(|key| key.0)
-}
-
-fn check(
-    key: &CertificateDer<'_>,
-    is_expected: impl FnOnce(&PublicKey) -> bool,
-) -> Result<(), Error> {
-    let key = PublicKey::from_spki(key).ok_or(CertificateError::BadEncoding)?;
-    if is_expected(&key) {
-        return Ok(());
+impl From<KeyFileError> for SenderTlsError {
+    fn from(error: KeyFileError) -> Self {
+        Self::File(error)
     }
-    Err(CertificateError::Other(OtherError(Arc::new(UnexpectedKey(key)))).into())
 }
 
-fn check_signature(
-    message: &[u8],
-    key: &CertificateDer<'_>,
-    signature: &DigitallySignedStruct,
-    provider: &CryptoProvider,
-) -> Result<HandshakeSignatureValid, Error> {
-    let key = SubjectPublicKeyInfoDer::from(key.as_ref());
-    let algorithms = &provider.signature_verification_algorithms;
-    verify_tls13_signature_with_raw_key(message, &key, signature, algorithms)
+impl From<Error> for SenderTlsError {
+    fn from(error: Error) -> Self {
+        Self::Library(error)
+    }
 }
 
-/// TLS 1.2 is never negotiated.
-fn no_tls12() -> Result<HandshakeSignatureValid, Error> {
-    Err(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme.into())
+/// TLS of a collector, for senders with keys, with certificates, or both.
+#[derive(Clone, Debug)]
+pub struct CollectorTls {
+    keys: Option<(Arc<ServerConfig>, Arc<SenderKeys>)>,
+    certificate: Option<CollectorCertificate>,
 }
 
-fn schemes() -> Vec<SignatureScheme> {
-    vec![SignatureScheme::ED25519]
+/// How the sender of a connection proves who it is.
+#[derive(Clone, Debug)]
+pub(crate) enum SenderProof {
+    Key,
+    /// With the names in the certificate, once the sender has presented it.
+    Certificate(Arc<PresentedNames>),
 }
 
-#[derive(Debug)]
-struct PinnedCollector {
-    key: PublicKey,
-    provider: CryptoProvider,
-}
+impl CollectorTls {
+    /// Returns the settings of a collector with a key, a certificate or both.
+    ///
+    /// # Errors
+    /// The TLS library lacks TLS 1.3: a fault of the build.
+    pub fn new(
+        key: Option<&PrivateKey>,
+        certificate: Option<&LoadedCertificate>,
+        known: &Arc<dyn KnownSenders>,
+    ) -> Result<Self, Error> {
+        let keys = key.map(|key| -> Result<_, Error> {
+            let verifier = Arc::new(SenderKeys::new(known.clone()));
+            let mut config = raw::collector(key, verifier.clone())?;
+            config.send_tls13_tickets = 0;
+            Ok((Arc::new(config), verifier))
+        });
+        let certificate =
+            certificate.map(|it| CollectorCertificate::new(it.clone(), known.clone()));
+        Ok(Self { keys: keys.transpose()?, certificate })
+    }
 
-impl ServerCertVerifier for PinnedCollector {
-    fn verify_server_cert(
+    /// Returns the settings for a sender by its first message, and how it proves who it is. A sender whose kind is not taken
+    /// gets settings by which the handshake fails.
+    pub(crate) fn settings_for(
         &self,
-        key: &CertificateDer<'_>,
-        _others: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        check(key, |key| *key == self.key).map(|()| ServerCertVerified::assertion())
+        hello: &ClientHello<'_>,
+    ) -> Result<(Arc<ServerConfig>, SenderProof), Error> {
+        let types = hello.client_cert_types().unwrap_or_default();
+        let has_key = types.contains(&CertificateType::RawPublicKey);
+        match (&self.keys, &self.certificate) {
+            (Some((config, _)), certificate) if has_key || certificate.is_none() => {
+                Ok((config.clone(), SenderProof::Key))
+            }
+            (_, Some(certificate)) => {
+                let (mut config, names) = certificate.config()?;
+                config.send_tls13_tickets = 0;
+                Ok((Arc::new(config), SenderProof::Certificate(names)))
+            }
+            (_, None) => Err(Error::General("the collector has no key".into())),
+        }
     }
 
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _key: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        key: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        check_signature(message, key, signature, &self.provider)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
+    /// Returns whether a sender that has connected before may do so now.
+    pub(crate) fn admits(&self, proof: &SenderProof, presented: &[CertificateDer<'_>]) -> bool {
+        let Some((first, others)) = presented.split_first() else { return false };
+        let now = UnixTime::now();
+        match (proof, &self.keys, &self.certificate) {
+            (SenderProof::Key, Some((_, verifier)), _) => {
+                verifier.verify_client_cert(first, others, now).is_ok()
+            }
+            (SenderProof::Certificate(_), _, Some(certificate)) => {
+                certificate.verify(first, others, now).is_ok()
+            }
+            _ => false,
+        }
     }
 }
 
-#[derive(Debug)]
-struct KnownSenders {
-    known: Arc<dyn KnownKeys>,
-    provider: CryptoProvider,
-}
-
-impl ClientCertVerifier for KnownSenders {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        key: &CertificateDer<'_>,
-        _others: &[CertificateDer<'_>],
-        _now: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        check(key, |key| self.known.knows(key)).map(|()| ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _message: &[u8],
-        _key: &CertificateDer<'_>,
-        _signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        no_tls12()
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        key: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        check_signature(message, key, signature, &self.provider)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        schemes()
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
+impl SenderProof {
+    /// Returns who the sender is, by what it has presented in the handshake: its key, or all names of its certificate.
+    pub(crate) fn identities(&self, presented: &[CertificateDer<'_>]) -> Box<[Identity]> {
+        let Some(first) = presented.first() else { return Box::default() };
+        match self {
+            Self::Key => PublicKey::from_spki(first).map(Identity::Key).into_iter().collect(),
+            Self::Certificate(_) => {
+                CertificateName::all_of(first).into_iter().map(Identity::Certificate).collect()
+            }
+        }
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod certificate_tests;
+#[cfg(test)]
+mod raw_tests;

@@ -10,27 +10,37 @@ use crate::client::{StreamClient, StreamError, StreamSend};
 use crate::link::{FramedLink, LinkError, LinkRead};
 
 #[derive(Debug)]
-struct Keys(HashSet<PublicKey>);
+pub(super) struct Known(pub(super) HashSet<Identity>);
 
-impl KnownKeys for Keys {
-    fn knows(&self, key: &PublicKey) -> bool {
-        self.0.contains(key)
+impl KnownSenders for Known {
+    fn knows(&self, sender: &Identity) -> bool {
+        self.0.contains(sender)
     }
 }
 
-fn key(folder: &TempFolder, name: &str) -> PrivateKey {
+/// A collector with a key, and the senders' keys that it knows.
+fn collector(key: &PrivateKey, known: PublicKey) -> Option<CollectorTls> {
+    let known: Arc<dyn KnownSenders> = Arc::new(Known(HashSet::from([Identity::Key(known)])));
+    Some(CollectorTls::new(Some(key), None, &known).unwrap())
+}
+
+fn sender(key: &PrivateKey, collector: PublicKey) -> Option<SenderTls> {
+    Some(SenderTls::with_key(key, collector).unwrap())
+}
+
+pub(super) fn key(folder: &TempFolder, name: &str) -> PrivateKey {
     let path = folder.join(name);
     PrivateKey::generate(&path).unwrap();
     PrivateKey::read(&path).unwrap()
 }
 
 /// How a collector fared with a sender: what came, and with which key.
-type Served = Result<(Vec<u8>, Option<PublicKey>), LinkError>;
+pub(super) type Served = Result<(Vec<u8>, Option<Vec<Identity>>), LinkError>;
 
 /// Sends a datagram of 40,000 bytes, and gets a reply.
-fn talk(
-    sender: Option<Arc<ClientConfig>>,
-    collector: Option<Arc<ServerConfig>>,
+pub(super) fn talk(
+    sender: Option<SenderTls>,
+    collector: Option<CollectorTls>,
 ) -> (Result<Vec<u8>, StreamError>, Served) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut client = StreamClient::new(None, sender);
@@ -39,7 +49,7 @@ fn talk(
     assert_eq!(client.send(&[7; 40_000], now).unwrap(), StreamSend::Taken);
     let (socket, _): (TcpStream, _) = listener.accept().unwrap();
     socket.set_nonblocking(true).unwrap();
-    let mut served = Some(FramedLink::from_sender(socket, collector));
+    let mut served = Some(FramedLink::from_sender(socket, collector.map(Arc::new)));
     let (mut replied, mut result, mut scratch) = (None, None, vec![0; 4_096]);
     wait_for("both ends are done", || {
         if let Some(link) = &mut served {
@@ -49,7 +59,7 @@ fn talk(
             if !datagram.is_empty() {
                 link.queue(b"a reply");
                 link.flush().unwrap();
-                result = Some(Ok((datagram, link.peer_key())));
+                result = Some(Ok((datagram, link.sender().map(<[_]>::to_vec))));
             }
             match read.and_then(|read| flushed.map(|()| read)) {
                 Ok(LinkRead::Nothing | LinkRead::Bytes(_)) => {}
@@ -74,26 +84,19 @@ fn talk(
 fn both_ends_know_each_other_by_their_keys() {
     let folder = TempFolder::new();
     let (sends, collects) = (key(&folder, "sender"), key(&folder, "collector"));
-    let known = Arc::new(Keys(HashSet::from([sends.public()])));
-    let (replied, served) = talk(
-        Some(sender(&sends, collects.public()).unwrap()),
-        Some(collector(&collects, known).unwrap()),
-    );
+    let (replied, served) =
+        talk(sender(&sends, collects.public()), collector(&collects, sends.public()));
     assert_eq!(replied.unwrap(), b"a reply");
-    assert_eq!(served.unwrap(), (vec![7; 40_000], Some(sends.public())));
+    assert_eq!(served.unwrap(), (vec![7; 40_000], Some(vec![Identity::Key(sends.public())])));
 }
 
 #[test]
 fn an_unknown_sender_is_refused_and_both_ends_can_say_so() {
     let folder = TempFolder::new();
     let (sends, collects) = (key(&folder, "sender"), key(&folder, "collector"));
-    let known = Arc::new(Keys(HashSet::from([collects.public()])));
-    let (replied, served) = talk(
-        Some(sender(&sends, collects.public()).unwrap()),
-        Some(collector(&collects, known).unwrap()),
-    );
-    let Err(LinkError::Tls(error)) = served else { panic!("it is refused") };
-    assert_eq!(unexpected_key(&error), Some(sends.public()));
+    let (replied, served) =
+        talk(sender(&sends, collects.public()), collector(&collects, collects.public()));
+    assert_eq!(served.unwrap_err().to_string(), format!("unknown key {}", sends.public()));
     let said = replied.unwrap_err().to_string();
     assert!(said.contains("does not know this program's key"), "{said}");
 }
@@ -102,11 +105,8 @@ fn an_unknown_sender_is_refused_and_both_ends_can_say_so() {
 fn a_collector_with_another_key_gets_nothing() {
     let folder = TempFolder::new();
     let (sends, collects) = (key(&folder, "sender"), key(&folder, "collector"));
-    let known = Arc::new(Keys(HashSet::from([sends.public()])));
-    let (replied, served) = talk(
-        Some(sender(&sends, sends.public()).unwrap()),
-        Some(collector(&collects, known).unwrap()),
-    );
+    let (replied, served) =
+        talk(sender(&sends, sends.public()), collector(&collects, sends.public()));
     assert!(served.is_err());
     let said = replied.unwrap_err().to_string();
     assert!(said.contains(&collects.public().to_string()), "{said}");
@@ -116,7 +116,7 @@ fn a_collector_with_another_key_gets_nothing() {
 fn a_collector_without_a_key_gets_nothing() {
     let folder = TempFolder::new();
     let sends = key(&folder, "sender");
-    let (replied, served) = talk(Some(sender(&sends, sends.public()).unwrap()), None);
+    let (replied, served) = talk(sender(&sends, sends.public()), None);
     assert!(matches!(served, Err(LinkError::NoKey)));
     assert!(replied.is_err());
 }
