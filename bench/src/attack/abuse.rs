@@ -1,5 +1,6 @@
 //! Connections that are not what they should be.
 
+use std::ffi::OsString;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::Stdio;
@@ -13,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::AttackResult;
 use super::forge::{LINE_MARK, line, shipments};
-use super::site::{ATTACKER, AttackSite, WEB, shipper};
+use super::site::{ATTACKER, AttackSite, WEB, certificate_options, key_options, shipper};
 use crate::delivery::writer::pause;
 use crate::stage::Program;
 use crate::{ActionError, Doing as _};
@@ -49,9 +50,9 @@ pub(super) fn shipment_by_tcp(site: &mut AttackSite<'_>) -> Result<AttackResult,
     Ok(AttackResult { tried, mark: Some(LINE_MARK), ..AttackResult::default() })
 }
 
-/// The real `penlog` with a key, and forged lines of the web server on its standard input.
-fn with_key(site: &mut AttackSite<'_>, key: &str) -> Result<AttackResult, ActionError> {
-    let mut command = shipper(site.folder, site.addr, ATTACKER, Some((key, &site.public)))?;
+/// The real `penlog` with a key or a certificate, and forged lines of the web server on its standard input.
+fn with_proof(site: &AttackSite<'_>, proof: &[OsString]) -> Result<AttackResult, ActionError> {
+    let mut command = shipper(site.addr, ATTACKER, proof)?;
     let mut penlog = Program::start("penlog", command.stdin(Stdio::piped()))?;
     let mut stdin = penlog.take_stdin();
     for _ in 0..50 {
@@ -68,12 +69,28 @@ fn with_key(site: &mut AttackSite<'_>, key: &str) -> Result<AttackResult, Action
     Ok(AttackResult { tried: 50, mark: Some(LINE_MARK), remark })
 }
 
+fn with_key(site: &AttackSite<'_>, key: &str) -> Result<AttackResult, ActionError> {
+    with_proof(site, &key_options(site.folder, key, &site.public))
+}
+
 pub(super) fn unknown_key(site: &mut AttackSite<'_>) -> Result<AttackResult, ActionError> {
     with_key(site, "unknown.key")
 }
 
 pub(super) fn others_key(site: &mut AttackSite<'_>) -> Result<AttackResult, ActionError> {
     let result = with_key(site, "other.key")?;
+    Ok(AttackResult { remark: String::new(), ..result })
+}
+
+/// The certificate has the name of the web server.
+pub(super) fn other_authority(site: &mut AttackSite<'_>) -> Result<AttackResult, ActionError> {
+    let Some([ours, theirs]) = &site.authorities else { return Ok(AttackResult::default()) };
+    with_proof(site, &certificate_options(theirs, "web", ours))
+}
+
+pub(super) fn others_certificate(site: &mut AttackSite<'_>) -> Result<AttackResult, ActionError> {
+    let Some([ours, _]) = &site.authorities else { return Ok(AttackResult::default()) };
+    let result = with_proof(site, &certificate_options(ours, "other", ours))?;
     Ok(AttackResult { remark: String::new(), ..result })
 }
 
@@ -121,11 +138,11 @@ pub(super) fn slow_connections(site: &mut AttackSite<'_>) -> Result<AttackResult
 const LATE: &str = "/late";
 
 fn second_shipper(site: &AttackSite<'_>) -> Result<Program, ActionError> {
-    let keys = (!site.public.is_empty()).then_some(("web.key", site.public.as_str()));
-    let mut command = shipper(site.folder, site.addr, WEB, keys)?;
-    if keys.is_none() {
-        command.arg("--stream");
-    }
+    let mut command = if site.public.is_empty() {
+        shipper(site.addr, WEB, &["--stream".into()])?
+    } else {
+        shipper(site.addr, WEB, &key_options(site.folder, "web.key", &site.public))?
+    };
     let mut penlog = Program::start("penlog", command.stdin(Stdio::piped()))?;
     let mut stdin = penlog.take_stdin();
     let line = String::from_utf8_lossy(&line()).replace("/forged", LATE);
@@ -139,8 +156,8 @@ fn second_shipper(site: &AttackSite<'_>) -> Result<Program, ActionError> {
 pub(super) fn replay_connection(site: &mut AttackSite<'_>) -> Result<AttackResult, ActionError> {
     let (recorder, to) = record_from(WEB, site.addr)?;
     let penlog = {
-        let keys = Some(("web.key", site.public.as_str()));
-        let mut command = shipper(site.folder, to, WEB, keys)?;
+        let proof = key_options(site.folder, "web.key", &site.public);
+        let mut command = shipper(to, WEB, &proof)?;
         let mut penlog = Program::start("penlog", command.stdin(Stdio::piped()))?;
         let mut stdin = penlog.take_stdin();
         let line = String::from_utf8_lossy(&line()).into_owned();

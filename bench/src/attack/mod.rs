@@ -54,7 +54,7 @@ const BOTH: &[Keys] = &[Keys::None, Keys::Authorized];
 const WITHOUT: &[Keys] = &[Keys::None];
 const WITH: &[Keys] = &[Keys::Authorized];
 
-const ATTACKS: [Attack; 20] = [
+const ATTACKS: [Attack; 22] = [
     Attack { name: "line in a datagram", keys: BOTH, try_it: forge::plain_line },
     Attack { name: "line in a shipment of another server", keys: BOTH, try_it: forge::shipment },
     Attack { name: "the same by TCP", keys: BOTH, try_it: abuse::shipment_by_tcp },
@@ -63,6 +63,16 @@ const ATTACKS: [Attack; 20] = [
         name: "the same by TLS, key of another server",
         keys: WITH,
         try_it: abuse::others_key,
+    },
+    Attack {
+        name: "the same by TLS, certificate of another authority",
+        keys: WITH,
+        try_it: abuse::other_authority,
+    },
+    Attack {
+        name: "the same by TLS, certificate of another server",
+        keys: WITH,
+        try_it: abuse::others_certificate,
     },
     Attack { name: "client, classic record", keys: BOTH, try_it: forge::classic_client },
     Attack { name: "client, packet of records", keys: BOTH, try_it: forge::packet_client },

@@ -1,5 +1,6 @@
 //! A collector, a web server's shipper, and an attacker, each at an address of its own.
 
+use std::ffi::OsString;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use pen_testing::certificates::TestAuthority;
 
 use crate::delivery::DeliveryCounts;
 use crate::delivery::count::Numbers;
@@ -31,6 +33,9 @@ const QUIET: Duration = Duration::from_secs(5);
 /// More than that was never sent.
 const ABSURD: u64 = 1 << 32;
 
+/// The name of the collector in its certificate.
+const LOGHOST: &str = "loghost.example";
+
 /// Whether there are keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Keys {
@@ -41,7 +46,6 @@ pub(super) enum Keys {
 
 pub(super) struct AttackSite<'a> {
     pub(super) folder: &'a TempFolder,
-    pub(super) keys: Keys,
     pub(super) addr: SocketAddr,
     pub(super) collector: Program,
     shipper: Program,
@@ -49,6 +53,8 @@ pub(super) struct AttackSite<'a> {
     pub(super) relay: Option<FaultyRelay>,
     /// Of the collector.
     pub(super) public: String,
+    /// Of the collector and another server, with keys; and one that nobody knows.
+    pub(super) authorities: Option<[TestAuthority; 2]>,
     pub(super) flood: u32,
     writer: Writer,
     messages: String,
@@ -90,7 +96,8 @@ impl<'a> AttackSite<'a> {
         }
         let addr = free_port(Ipv4Addr::LOCALHOST);
         let public = if keys == Keys::None { String::new() } else { make_keys(folder)? };
-        let collector = start_collector(folder, keys, addr)?;
+        let authorities = (keys == Keys::Authorized).then(make_authorities);
+        let collector = start_collector(folder, authorities.as_ref(), addr)?;
         let relay = match keys {
             Keys::None => Some(FaultyRelay::start(addr, Faults::default())?),
             Keys::Authorized => None,
@@ -99,11 +106,24 @@ impl<'a> AttackSite<'a> {
         let file = LogFile::create(path.clone(), LineInput::File).doing("make a log")?;
         let writer = Writer::start(LineOutput::File(Arc::new(Mutex::new(file))), RATE);
         let to = relay.as_ref().map_or(addr, FaultyRelay::addr);
-        let args = (keys == Keys::Authorized).then_some(("web.key", public.as_str()));
-        let shipper = start_shipper(folder, to, args)?;
+        let proof = match keys {
+            Keys::None => Vec::new(),
+            Keys::Authorized => key_options(folder, "web.key", &public),
+        };
+        let shipper = start_shipper(folder, to, &proof)?;
         let messages = String::new();
-        let mut site =
-            Self { folder, keys, addr, collector, shipper, relay, public, flood, writer, messages };
+        let mut site = Self {
+            folder,
+            addr,
+            collector,
+            shipper,
+            relay,
+            public,
+            authorities,
+            flood,
+            writer,
+            messages,
+        };
         let log = site.log();
         site.collector
             .wait_for("write honest lines", || fs::metadata(&log).is_ok_and(|log| log.len() > 0))?;
@@ -140,7 +160,7 @@ impl<'a> AttackSite<'a> {
     pub(super) fn restart_collector(&mut self) -> Result<(), ActionError> {
         self.collector.stop(Signal::SIGTERM)?;
         self.messages += &(self.collector.messages() + "\n");
-        self.collector = start_collector(self.folder, self.keys, self.addr)?;
+        self.collector = start_collector(self.folder, self.authorities.as_ref(), self.addr)?;
         Ok(())
     }
 
@@ -170,19 +190,35 @@ fn make_keys(folder: &TempFolder) -> Result<String, ActionError> {
     let keygen = |program: &str, name: &str| keygen(&sibling(program)?, &folder.join(name));
     let [web, other] = [keygen("penlog", "web.key")?, keygen("penlog", "other.key")?];
     keygen("penlog", "unknown.key")?;
-    let text = format!("{web} lines {WEB}:80 # web\n{other} lines 198.51.100.7:80 # other\n");
+    let text = format!(
+        "{web} lines {WEB}:80 # web\n{other} lines 198.51.100.7:80 # other\ncert:web.example lines {WEB}:80\n\
+         cert:other.example lines 198.51.100.7:80\n"
+    );
     folder.write("authorized", text);
     keygen("penlogd", "penlogd.key")
 }
 
+/// Makes the authority of the collector and of another server's certificate, and one that has made a certificate with the
+/// name of the web server.
+fn make_authorities() -> [TestAuthority; 2] {
+    let [ours, theirs] = [TestAuthority::new(), TestAuthority::new()];
+    ours.certify("loghost", LOGHOST);
+    ours.certify("other", "other.example");
+    theirs.certify("web", "web.example");
+    [ours, theirs]
+}
+
 fn start_collector(
     folder: &TempFolder,
-    keys: Keys,
+    authorities: Option<&[TestAuthority; 2]>,
     addr: SocketAddr,
 ) -> Result<Program, ActionError> {
     let mut command = Command::new(sibling("penlogd")?);
-    if keys == Keys::Authorized {
+    if let Some([ours, _]) = authorities {
         command.arg("--key").arg(folder.join("penlogd.key"));
+        command.arg("--certificate").arg(ours.path("loghost.crt"));
+        command.arg("--certificate-key").arg(ours.path("loghost.key"));
+        command.arg("--authority").arg(ours.path("ca.pem"));
         command.arg("--authorized").arg(folder.join("authorized"));
     }
     start_penlogd(command, addr, &folder.join("merged.log"), Some(&folder.join("journal")))
@@ -192,27 +228,43 @@ fn start_collector(
 fn start_shipper(
     folder: &TempFolder,
     to: SocketAddr,
-    keys: Option<(&str, &str)>,
+    proof: &[OsString],
 ) -> Result<Program, ActionError> {
-    let mut command = shipper(folder, to, WEB, keys)?;
+    let mut command = shipper(to, WEB, proof)?;
     command.args(["--from-start", "--state"]).arg(folder.join("state"));
     command.arg("--follow").arg(folder.join("access.log"));
     Program::start("penlog", command.stdin(Stdio::null()))
 }
 
-/// A `penlog` at an address that says it sends lines of the web server.
+/// The options of a sender with a key.
+pub(super) fn key_options(folder: &TempFolder, key: &str, collector: &str) -> Vec<OsString> {
+    vec!["--key".into(), folder.join(key).into(), "--collector-key".into(), collector.into()]
+}
+
+/// The options of a sender with a certificate of an authority, that trusts the collector.
+pub(super) fn certificate_options(
+    of: &TestAuthority,
+    file: &str,
+    collector: &TestAuthority,
+) -> Vec<OsString> {
+    [
+        ["--certificate".into(), of.path(&format!("{file}.crt")).into()],
+        ["--key".into(), of.path(&format!("{file}.key")).into()],
+        ["--authority".into(), collector.path("ca.pem").into()],
+        ["--collector-name".into(), LOGHOST.into()],
+    ]
+    .concat()
+}
+
+/// A `penlog` at an address that says it sends lines of the web server, with the options of a key or a certificate.
 pub(super) fn shipper(
-    folder: &TempFolder,
     to: SocketAddr,
     from: Ipv4Addr,
-    keys: Option<(&str, &str)>,
+    proof: &[OsString],
 ) -> Result<Command, ActionError> {
     let mut command = Command::new(sibling("penlog")?);
     command.args([to.ip().to_string(), to.port().to_string(), from.to_string()]);
-    command.args(["--server", &format!("{WEB}:80")]);
-    if let Some((key, collector)) = keys {
-        command.arg("--key").arg(folder.join(key)).args(["--collector-key", collector]);
-    }
+    command.args(["--server", &format!("{WEB}:80")]).args(proof);
     Ok(command)
 }
 
