@@ -297,6 +297,38 @@ fn a_key_speaks_for_its_own_servers_only_and_a_reload_changes_that() {
 }
 
 #[test]
+fn a_key_over_its_quota_waits_and_loses_nothing_while_another_goes_on() {
+    let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
+    let (web, other) = (&keys.public[1], &keys.public[2]);
+    keys.authorize(&format!(
+        "{web} lines 127.0.0.5 lines-per-second 2k # web5\n{other} lines 127.0.0.6 # web6\n"
+    ));
+    let mut collector = keys.collector(&folder, addr);
+    let mut loud = keys.shipper(addr, "web", &keys.public[0], "127.0.0.5:80");
+    let mut input = loud.stdin();
+    // Ten seconds' share at once, and then some more.
+    let lines: Vec<u8> = (0..25_000).flat_map(line).collect();
+    input.write_all(&lines).unwrap();
+    let said = collector.wait_for_message("web5").unwrap();
+    assert!(said.contains("more than 2000 lines a second"), "{said}");
+    let mut quiet = keys.shipper(addr, "other", &keys.public[0], "127.0.0.6:80");
+    quiet.feed(&(100_000..101_000).flat_map(line).collect::<Vec<_>>());
+    assert!(quiet.wait().success(), "{}", quiet.said());
+    assert!(numbers(&folder).len() < 26_000, "the other one did not wait for all of web5");
+    // Another connection does not get around the quota.
+    let mut again = keys.shipper(addr, "web", &keys.public[0], "127.0.0.5:80");
+    again.feed(&(200_000..200_010).flat_map(line).collect::<Vec<_>>());
+    drop(input);
+    assert!(loud.wait().success(), "{}", loud.said());
+    assert!(again.wait().success(), "{}", again.said());
+    let numbers = wait_for_lines(&folder, 26_010);
+    assert!(numbers.values().all(|&times| times == 1), "none is doubled");
+    let report = report(&mut collector);
+    assert!(report.contains("\"adds_up\":true"), "{report}");
+    assert!(!report.contains("\"waits_for_a_quota\":0"), "{report}");
+}
+
+#[test]
 fn an_unknown_key_and_a_wrong_collector_get_nowhere_and_both_ends_say_why() {
     let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
     let collector = keys.collector(&folder, addr);

@@ -1,13 +1,15 @@
 //! The senders listed by `--authorized`, by keys or by names of certificates, each with the servers to speak for.
 //!
 //! ```text
-//! line   = sender 1*right [comment] / [comment]
+//! line   = sender 1*(right / limit) [comment] / [comment]
 //! sender = "ed25519:" 64*64HEXDIG / "cert:" DNS-NAME
 //! right  = "lines" ("*" / 1*server) / "records" *server
+//! limit  = ("lines-per-second" / "bytes-per-second") number ["k" / "M"]
 //! server = ADDR / ADDR:PORT / [ADDR]:PORT
 //! ```
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use indexmap::IndexMap;
@@ -16,6 +18,13 @@ use pen_records::mapping::Mapping;
 use pen_records::server_alias::ServerKey;
 use pen_stream::identity::Identity;
 use pen_stream::tls::KnownSenders;
+
+use crate::quota::QuotaLimits;
+
+const LINES_PER_SECOND: &str = "lines-per-second";
+const BYTES_PER_SECOND: &str = "bytes-per-second";
+/// Words that end a list of servers.
+const KEYWORDS: [&str; 4] = ["lines", "records", LINES_PER_SECOND, BYTES_PER_SECOND];
 
 /// Digits of a key in messages, if it has no comment.
 const SHOWN: usize = 24;
@@ -36,6 +45,8 @@ pub struct KeyRights {
     line: usize,
     lines: ServerScope,
     records: ServerScope,
+    /// What the sender may bring in a second.
+    pub limits: QuotaLimits,
 }
 
 /// The servers of a right.
@@ -102,7 +113,13 @@ impl AuthorizedKeys {
     /// Returns the rights of a sender: of its key, or of the first name in its certificate that is listed.
     #[must_use]
     pub fn rights(&self, sender: &[Identity]) -> Option<&KeyRights> {
-        sender.iter().find_map(|it| self.keys.get(it))
+        self.entry(sender).map(|(_, rights)| rights)
+    }
+
+    /// Returns the listed one of a sender's names, and its rights.
+    #[must_use]
+    pub fn entry(&self, sender: &[Identity]) -> Option<(&Identity, &KeyRights)> {
+        sender.iter().find_map(|it| self.keys.get_key_value(it))
     }
 }
 
@@ -171,9 +188,16 @@ fn parse_line(line: usize, text: &str) -> Result<Option<(Identity, KeyRights)>, 
     };
     let mut rights = KeyRights { name, line, ..KeyRights::default() };
     while let Some(word) = words.next() {
+        if let Some(limit) = limit_of(&mut rights.limits, word) {
+            let number = words.next().unwrap_or_default();
+            *limit = Some(parse_limit(number).ok_or_else(|| {
+                format!("{word} '{}': expected a number, as 500, 20k or 2M", number.escape_debug())
+            })?);
+            continue;
+        }
         let mut servers = Vec::new();
         let mut is_all = false;
-        while let Some(word) = words.next_if(|word| !matches!(*word, "lines" | "records")) {
+        while let Some(word) = words.next_if(|word| !KEYWORDS.contains(word)) {
             match (word, ServerKey::parse(word)) {
                 ("*", _) => is_all = true,
                 (_, Some(server)) => servers.push(server),
@@ -201,7 +225,8 @@ fn parse_line(line: usize, text: &str) -> Result<Option<(Identity, KeyRights)>, 
             ("records", scope) => rights.records = scope,
             (word, _) => {
                 return Err(format!(
-                    "'{}': expected lines SERVER... or records [SERVER...]",
+                    "'{}': expected lines SERVER..., records [SERVER...], lines-per-second NUMBER or \
+                     bytes-per-second NUMBER",
                     word.escape_debug()
                 ));
             }
@@ -214,6 +239,25 @@ fn parse_line(line: usize, text: &str) -> Result<Option<(Identity, KeyRights)>, 
         );
     }
     Ok(Some((key, rights)))
+}
+
+/// Returns the limit that a word stands for.
+fn limit_of<'a>(limits: &'a mut QuotaLimits, word: &str) -> Option<&'a mut Option<NonZeroU64>> {
+    match word {
+        LINES_PER_SECOND => Some(&mut limits.lines),
+        BYTES_PER_SECOND => Some(&mut limits.bytes),
+        _ => None,
+    }
+}
+
+fn parse_limit(text: &str) -> Option<NonZeroU64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'k' => (text.strip_suffix('k')?, 1_000),
+        b'M' => (text.strip_suffix('M')?, 1_000_000),
+        _ => (text, 1),
+    };
+    let number = digits.bytes().all(|it| it.is_ascii_digit()).then(|| digits.parse::<u64>());
+    NonZeroU64::new(number?.ok()?.checked_mul(unit)?)
 }
 
 impl fmt::Display for KeyRights {
@@ -273,6 +317,31 @@ mod tests {
         assert!(rights(&pen).may_send_record(&record("10.0.0.5")));
         assert!(!rights(&pen).may_send_record(&record("10.0.0.6")));
         assert!(!web.may_send_record(&record("10.0.0.5")));
+    }
+
+    #[test]
+    fn a_line_may_limit_what_its_sender_brings() {
+        let one = key('1');
+        for (text, lines, bytes) in [
+            ("lines *", 0, 0),
+            ("lines * lines-per-second 500", 500, 0),
+            (
+                "lines-per-second 20k lines 10.0.0.5 10.0.0.6 bytes-per-second 2M # x",
+                20_000,
+                2_000_000,
+            ),
+            ("bytes-per-second 7 records", 0, 7),
+        ] {
+            let keys = parse(&format!("{one} {text}")).unwrap();
+            let limits = keys.rights(&[one.parse().unwrap()]).unwrap().limits;
+            let number = |limit: Option<NonZeroU64>| limit.map_or(0, NonZeroU64::get);
+            assert_eq!((number(limits.lines), number(limits.bytes)), (lines, bytes), "{text}");
+        }
+        for number in ["", "0", "-1", "1K", "k", "1.5k", "18446744073709551615M", "+5"] {
+            let error = parse(&format!("{one} lines * lines-per-second {number}")).unwrap_err();
+            assert!(error.contains("expected a number"), "{number}: {error}");
+        }
+        assert!(parse(&format!("{one} lines-per-second 5")).is_err(), "it may send nothing");
     }
 
     #[test]

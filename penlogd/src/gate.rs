@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use pen_daemon::error::{ActionError, Doing as _};
+use pen_records::datagram::Datagram;
 use pen_records::network;
 use pen_records::time::Timestamp;
+use pen_stream::identity::Identity;
 use pen_stream::tls::{CollectorTls, KnownSenders};
 use tracing::{info, warn};
 
@@ -15,7 +17,8 @@ use crate::authorized::AuthorizedKeys;
 use crate::cli::CollectorKeys;
 use crate::collector::Collector;
 use crate::peer::Peer;
-use crate::streams::{StreamSender, Streams};
+use crate::quota::{QuotaLimits, Quotas};
+use crate::streams::{StreamFate, StreamSender, Streams};
 
 /// Time between two looks at the dates of the certificate.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -27,6 +30,7 @@ pub(crate) struct Gate {
     look: Option<Instant>,
     /// Datagrams of networks without keys.
     unauthenticated: u64,
+    quotas: Quotas<Identity>,
 }
 
 impl Gate {
@@ -43,7 +47,8 @@ impl Gate {
                 info!("the public key of this collector is {}", own.public());
             }
         }
-        Ok(Self { keys, unauthenticated: 0, look: Some(Instant::now() + DAY) })
+        let (look, quotas) = (Some(Instant::now() + DAY), Quotas::default());
+        Ok(Self { keys, unauthenticated: 0, look, quotas })
     }
 
     /// Reads the senders again, and the certificate. If a file has a mistake, all stays as it was.
@@ -107,23 +112,42 @@ impl Gate {
         Some(Peer { is_unauthenticated, ..from.into() })
     }
 
-    /// Returns the sender as known to the collector, for an allowed datagram. Otherwise the datagram is counted.
+    /// Returns the sender as known to the collector, for an allowed datagram, and what becomes of the connection. A datagram
+    /// that is not allowed is counted.
     pub(crate) fn admit_stream(
         &mut self,
         collector: &mut Collector,
         from: StreamSender<'_>,
         datagram: &[u8],
-        now: Timestamp,
-    ) -> Option<Peer> {
-        let StreamSender { addr, identity, .. } = from;
+        (now, time): (Instant, Timestamp),
+    ) -> (Option<Peer>, StreamFate) {
+        let StreamSender { addr, identity, has_spoken, .. } = from;
         let (Some(keys), Some(identity)) = (&self.keys, identity) else {
-            let peer = self.admit_datagram(collector, addr, datagram, now)?;
-            return Some(Peer { is_stream: true, ..peer });
+            let peer = self.admit_datagram(collector, addr, datagram, time);
+            return (peer.map(|peer| Peer { is_stream: true, ..peer }), StreamFate::Keep);
         };
-        let rights = keys.authorized.rights(identity)?;
+        let Some((sender, rights)) = keys.authorized.entry(identity) else {
+            return (None, StreamFate::Keep);
+        };
+        // A new connection must not bring more than the held one may.
+        if !has_spoken && let Some(until) = self.quotas.wait(sender, now) {
+            let seconds = until.duration_since(now).as_secs() + 1;
+            return (
+                None,
+                StreamFate::Close(format!("{rights} has used up its quota for {seconds} s")),
+            );
+        }
         let is_bound = !rights.may_send_all_lines();
         let peer = Peer { addr, is_stream: true, is_bound, is_unauthenticated: false };
-        collector.admits(addr, rights, datagram, now).then_some(peer)
+        let peer = collector.admits(addr, rights, datagram, time).then_some(peer);
+        let brought = (line_count(datagram, &rights.limits), datagram.len() as u64);
+        match self.quotas.charge((sender, rights.limits), brought, now) {
+            None => (peer, StreamFate::Keep),
+            Some(until) => {
+                collector.say_held(addr, rights, time);
+                (peer, StreamFate::Hold(until))
+            }
+        }
     }
 
     /// Returns the number of datagrams taken without a key by `--allow-unauthenticated`.
@@ -153,6 +177,18 @@ enum KeylessAdmission {
     /// Send, with all datagrams marked.
     Unauthenticated,
     Refused,
+}
+
+/// Returns the number of lines and records in a datagram, if they are limited.
+fn line_count(datagram: &[u8], limits: &QuotaLimits) -> u64 {
+    if limits.lines.is_none() {
+        return 0;
+    }
+    match Datagram::parse(datagram) {
+        Datagram::Shipment(shipment) => shipment.lines().count() as u64,
+        Datagram::Packet(packet) => packet.count().into(),
+        _ => 0,
+    }
 }
 
 /// The message about a sender without a key.
@@ -198,7 +234,7 @@ mod tests {
             authorized: Arc::default(),
             unauthenticated: vec![network::parse("192.0.2.0/24").unwrap()],
         };
-        Gate { keys: Some(keys), look: None, unauthenticated: 0 }
+        Gate { keys: Some(keys), look: None, unauthenticated: 0, quotas: Quotas::default() }
     }
 
     /// Returns the explanations, and the lines that are likely for want of a key.

@@ -29,6 +29,7 @@ mod misfits;
 pub mod output;
 mod peer;
 mod pieces;
+pub mod quota;
 pub mod report;
 pub mod run;
 mod sandbox;

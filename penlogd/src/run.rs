@@ -288,14 +288,13 @@ impl CollectorLoop {
             let now = self.clock.timestamp(since);
             let Self { collector, streams, output, gate, .. } = self;
             let events = streams.receive((since, now), |from, datagram| {
-                let Some(peer) = gate.admit_stream(collector, from, datagram, now) else {
-                    return StreamFate::Keep;
-                };
-                let junk = collector.junk();
                 let path = AnswerPath::Stream(from.id);
+                let (peer, fate) = gate.admit_stream(collector, from, datagram, (since, now));
+                let Some(peer) = peer else { return fate };
+                let junk = collector.junk();
                 output.receive(collector, (peer, path), datagram, (now.into(), since));
                 match collector.junk() == junk {
-                    true => StreamFate::Keep,
+                    true => fate,
                     false => StreamFate::Close("it sent a malformed datagram".into()),
                 }
             });

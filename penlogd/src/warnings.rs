@@ -30,13 +30,15 @@ pub(crate) enum WarningCause {
     ThirdParty,
     /// A connection that is closed for what it sent or did not send, or cannot be accepted.
     Stream,
+    /// A sender that has used up its quota.
+    Quota,
     /// Lines wait for a balancer.
     Behind,
     /// No fault: a new shipper or balancer. Anyone can claim to be one, so these messages are limited, too.
     Began,
 }
 
-const CAUSES: [(WarningCause, &str); 9] = [
+const CAUSES: [(WarningCause, &str); 10] = [
     (WarningCause::Junk, "malformed datagrams"),
     (WarningCause::Refused, "datagrams from senders outside of --from"),
     (WarningCause::Servers, "mappings and lines of servers beyond the limit"),
@@ -44,6 +46,7 @@ const CAUSES: [(WarningCause, &str); 9] = [
     (WarningCause::Line, "lines that do not parse"),
     (WarningCause::ThirdParty, "unusable lines of third-party balancers"),
     (WarningCause::Stream, "connections closed or not accepted"),
+    (WarningCause::Quota, "senders that wait for their quota"),
     (WarningCause::Behind, "balancers that lines wait for"),
     (WarningCause::Began, "new shippers and balancers"),
 ];

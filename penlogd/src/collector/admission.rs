@@ -63,6 +63,15 @@ impl Collector {
         (!rights.may_send_lines_of(server)).then(|| format!("lines of the server {server}"))
     }
 
+    /// Says that the connections of a sender wait, since it has used up its quota.
+    pub(crate) fn say_held(&mut self, from: SocketAddr, rights: &KeyRights, now: Timestamp) {
+        let what = format_args!(
+            "{rights} sends more than {}, as its line in the file of --authorized says: it has to wait",
+            rights.limits
+        );
+        self.intake.warnings.warn(WarningCause::Quota, from, now, what);
+    }
+
     /// Counts a refused datagram.
     pub(crate) fn refuse_datagram(
         &mut self,

@@ -3,14 +3,16 @@
 //! An `epoll` instance watches all connections. Each readable connection is read once, at most [`CHUNK`] bytes, before
 //! any is read again: none starves another. An unread connection pushes back on the sender.
 
+mod counts;
+mod holds;
 mod listener;
 
 use std::collections::{HashMap, VecDeque};
+use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use std::{fmt, io};
 
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use pen_records::shipment::{DiscoveryAnswer, MAGIC};
@@ -19,6 +21,8 @@ use pen_stream::identity::Identity;
 use pen_stream::link::{FramedLink, LinkError, LinkRead};
 use pen_stream::tls::CollectorTls;
 
+pub use self::counts::StreamCounts;
+use self::holds::HeldStreams;
 pub(crate) use self::listener::{StreamListener, bind};
 use crate::warnings::{WarningCause, Warnings};
 
@@ -36,7 +40,7 @@ const REPLIES: usize = 64 << 10;
 const LISTENER: u64 = 1 << 63;
 
 /// Number of a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct StreamId(u64);
 
 /// The sender of a connection.
@@ -46,6 +50,8 @@ pub(crate) struct StreamSender<'a> {
     pub(crate) addr: SocketAddr,
     /// The sender's key, or all names of its certificate, proved by the handshake; `None` without TLS.
     pub(crate) identity: Option<&'a [Identity]>,
+    /// The connection has brought a datagram before.
+    pub(crate) has_spoken: bool,
 }
 
 /// Fate of a connection after a datagram.
@@ -53,51 +59,10 @@ pub(crate) struct StreamSender<'a> {
 pub(crate) enum StreamFate {
     /// The connection goes on.
     Keep,
+    /// The connection goes on, and is not read until then, but for what was read already.
+    Hold(Instant),
     /// The connection is closed, for this reason.
     Close(String),
-}
-
-/// Counters of streams.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StreamCounts {
-    /// Connections open now.
-    pub open: u64,
-    /// Connections accepted so far.
-    pub accepted: u64,
-    /// Connections closed because there were too many.
-    pub too_many: u64,
-    /// Connections closed for junk or a failed handshake.
-    pub junk: u64,
-    /// Connections closed because they sent nothing or took no replies.
-    pub silent: u64,
-    /// Connections reset, or ended within a frame.
-    pub broken: u64,
-}
-
-impl StreamCounts {
-    /// Returns each counter with a name.
-    #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 6] {
-        let Self { open, accepted, too_many, junk, silent, broken } = *self;
-        [
-            ("accepted", accepted),
-            ("open", open),
-            ("beyond the limit", too_many),
-            ("closed for junk", junk),
-            ("closed for silence", silent),
-            ("broken", broken),
-        ]
-    }
-}
-
-impl fmt::Display for StreamCounts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("connections:")?;
-        for (index, (name, count)) in self.named().iter().enumerate() {
-            write!(f, "{} {count} {name}", if index == 0 { "" } else { "," })?;
-        }
-        Ok(())
-    }
 }
 
 /// All listeners and connections.
@@ -112,6 +77,7 @@ pub(crate) struct Streams {
     next: u64,
     /// New connections, by deadline of the first datagram.
     silent: VecDeque<(Instant, StreamId)>,
+    held: HeldStreams,
     /// When to accept again.
     paused: Option<Instant>,
     /// Events may be left.
@@ -127,6 +93,8 @@ struct StreamConnection {
     peer: SocketAddr,
     /// A whole datagram has come.
     has_spoken: bool,
+    /// Nothing is read until then.
+    held: Option<Instant>,
     /// The watched events.
     interest: EpollFlags,
 }
@@ -143,6 +111,7 @@ impl Streams {
             connections: HashMap::new(),
             next: 0,
             silent: VecDeque::new(),
+            held: HeldStreams::default(),
             paused: None,
             is_pending: false,
             events: vec![EpollEvent::empty(); EVENTS],
@@ -236,7 +205,7 @@ impl Streams {
             return self.pause(&error.into(), now, time);
         }
         self.silent.push_back((now + SILENCE, id));
-        let connection = StreamConnection { link, peer, has_spoken: false, interest };
+        let connection = StreamConnection { link, peer, has_spoken: false, held: None, interest };
         self.connections.insert(id, connection);
     }
 
@@ -291,12 +260,18 @@ impl Streams {
         {
             return self.drop_broken(id, &error, now);
         }
-        let (peer, mut fate, mut has_spoken) = (connection.peer, StreamFate::Keep, false);
+        if connection.held.is_some()
+            && !events.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR)
+        {
+            return self.watch_connection(id, now);
+        }
+        let (peer, mut fate) = (connection.peer, StreamFate::Keep);
+        let mut has_spoken = connection.has_spoken;
         let read = connection.link.read(&mut self.scratch, |identity, datagram| {
             // What follows junk is not looked at.
-            if fate == StreamFate::Keep {
+            if !matches!(fate, StreamFate::Close(_)) {
                 fate = match datagram.starts_with(&MAGIC) {
-                    true => take(StreamSender { id, addr: peer, identity }, datagram),
+                    true => take(StreamSender { id, addr: peer, identity, has_spoken }, datagram),
                     false => StreamFate::Close(
                         "it sent a frame that holds no datagram of pen or penlog".into(),
                     ),
@@ -304,12 +279,13 @@ impl Streams {
                 has_spoken = true;
             }
         });
-        connection.has_spoken |= has_spoken;
+        connection.has_spoken = has_spoken;
         match (fate, read) {
             (StreamFate::Close(why), _) => self.drop_junk(id, &why, now),
-            (StreamFate::Keep, Ok(LinkRead::End)) => self.close(id),
+            (_, Ok(LinkRead::End)) => self.close(id),
+            (_, Err(error)) => self.drop_broken(id, &error, now),
             (StreamFate::Keep, Ok(_)) => self.watch_connection(id, now),
-            (StreamFate::Keep, Err(error)) => self.drop_broken(id, &error, now),
+            (StreamFate::Hold(until), Ok(_)) => self.hold(id, until, now),
         }
     }
 
@@ -319,7 +295,8 @@ impl Streams {
         if let Err(error) = connection.link.flush() {
             return self.drop_broken(id, &error, now);
         }
-        let mut interest = EpollFlags::EPOLLIN;
+        let mut interest = EpollFlags::empty();
+        interest.set(EpollFlags::EPOLLIN, connection.held.is_none());
         interest.set(EpollFlags::EPOLLOUT, connection.link.wants_write());
         if interest != connection.interest {
             connection.interest = interest;
@@ -353,11 +330,12 @@ impl Streams {
     /// Returns when to call [`Self::expire`].
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let silent = self.silent.front().map(|&(due, _)| due);
-        [silent, self.paused].into_iter().flatten().min()
+        [silent, self.paused, self.held.next_due()].into_iter().flatten().min()
     }
 
-    /// Closes new connections without a datagram, and accepts again after a pause.
+    /// Closes new connections without a datagram, reads held ones again, and accepts again after a pause.
     pub(crate) fn expire(&mut self, (now, time): (Instant, Timestamp)) {
+        self.release_held((now, time));
         while let Some(&(due, id)) = self.silent.front()
             && due <= now
         {

@@ -66,6 +66,39 @@ fn datagrams_of_several_senders_arrive_in_order() {
 }
 
 #[test]
+fn a_held_connection_is_read_again_when_its_time_is_over_and_others_meanwhile() {
+    let mut streams = streams(8);
+    let (mut held, mut free) = (connect(&streams), connect(&streams));
+    held.write_all(&frame(b"first")).unwrap();
+    let (start, mut spoken) = (Instant::now(), Vec::new());
+    let until = start + Duration::from_secs(600);
+    let mut receive = |streams: &mut Streams, now: Instant, wanted: usize| {
+        wait_for("the streams are received", || {
+            streams.expire((now, NOW));
+            streams.receive((now, NOW), |from, datagram| {
+                spoken.push((datagram[MAGIC.len()..].to_vec(), from.has_spoken));
+                if from.id.0 == 0 { StreamFate::Hold(until) } else { StreamFate::Keep }
+            });
+            (spoken.len() == wanted).then(|| spoken.clone())
+        })
+    };
+    assert_eq!(receive(&mut streams, start, 1), [(b"first".to_vec(), false)]);
+    assert_eq!(streams.next_due(), Some(until).min(streams.silent.front().map(|it| it.0)));
+    held.write_all(&frame(b"second")).unwrap();
+    free.write_all(&frame(b"other")).unwrap();
+    assert_eq!(receive(&mut streams, start, 2)[1], (b"other".to_vec(), false));
+    assert_eq!(receive(&mut streams, until, 3)[2], (b"second".to_vec(), true));
+    assert_eq!(streams.counts().held, 2);
+    // One that goes away while it is held does not stay.
+    drop(held);
+    wait_for("the connection is closed", || {
+        streams.expire((until, NOW));
+        streams.receive((until, NOW), |_, _| StreamFate::Keep);
+        (streams.counts().open == 1).then_some(())
+    });
+}
+
+#[test]
 fn one_that_never_pauses_does_not_starve_another() {
     let mut streams = streams(8);
     let mut loud = connect(&streams);
