@@ -10,6 +10,7 @@
 
 pub mod accuracy;
 pub mod attack;
+pub mod children;
 pub mod delivery;
 pub mod soak;
 pub mod speed;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use pen_bench::{ActionError, accuracy, attack, delivery, soak, speed, story};
+use pen_bench::{ActionError, accuracy, attack, children, delivery, soak, speed, story};
 use pen_daemon::error::{Exit, complain};
 
 #[derive(Parser)]
@@ -34,14 +34,15 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done: Result<(), ActionError> = match BenchArgs::parse().command {
+    let command = BenchArgs::parse().command;
+    let done: Result<(), ActionError> = children::end_together().and_then(|()| match command {
         Command::Accuracy(args) => accuracy::run(&args),
         Command::Attack(args) => attack::run(&args),
         Command::Delivery(args) => delivery::run(&args),
         Command::Soak(args) => soak::run(&args),
         Command::Speed(args) => speed::run(&args),
         Command::Story { folder } => story::run(&folder),
-    };
+    });
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => complain("pen-bench", &error, Exit::Failed).into(),
