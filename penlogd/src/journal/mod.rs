@@ -283,6 +283,11 @@ impl<D: Disk + Clone> CollectorJournal<D> {
         }
     }
 
+    /// Returns the size of the journal in bytes, and about the most that it should have.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        (self.end().0 - self.writer.start().0, self.retention.bytes)
+    }
+
     /// Takes notice of the lines written by earlier runs.
     pub(crate) fn set_written(&mut self, written: &NumberSet) {
         self.written = written.clone();

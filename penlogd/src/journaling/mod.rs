@@ -71,6 +71,8 @@ pub(crate) struct Journaling {
     syncing: Option<JoinHandle<SyncOutcome>>,
     retry: Option<Instant>,
     is_failing: bool,
+    /// The journal has its size, and takes nothing until old entries go.
+    is_full: bool,
     /// The last checkpoint, and when it, or one that failed, was begun.
     checked: Checkpoint,
     checked_at: Instant,
@@ -129,8 +131,25 @@ impl Journaling {
 
     /// Whether the journal and the log have room for further datagrams.
     pub(crate) fn is_willing(&mut self, core: &Collector, log: &LogFile) -> bool {
-        self.journal.is_ready(core)
+        self.look_for_room();
+        !self.is_full
+            && self.journal.is_ready(core)
             && self.journal.waiting_bytes() + log.buffered() < self.log_bytes / 2
+    }
+
+    /// Entries of the last minutes stay, however many: lines wait for them. Until they may go, nothing is taken.
+    fn look_for_room(&mut self) {
+        let (size, most) = self.journal.size();
+        if size > most + most / 8 && !std::mem::replace(&mut self.is_full, true) {
+            warn!(
+                "the journal {} has {} MiB of the last minutes, more than --journal-size says: nothing is taken until \
+                 entries are old enough to go, and senders keep what they have; raise --journal-size",
+                self.name,
+                size >> 20
+            );
+        } else if size <= most && std::mem::take(&mut self.is_full) {
+            info!("the journal {} has room again", self.name);
+        }
     }
 
     /// Prepares for a datagram: a new segment begins with the numbers of senders.
@@ -210,7 +229,8 @@ impl Journaling {
             }
             return;
         }
-        let pause = if lines == self.checked.lines { CHECK_IDLE } else { CHECK };
+        let is_idle = lines == self.checked.lines && !self.is_full;
+        let pause = if is_idle { CHECK_IDLE } else { CHECK };
         if self.checking.is_none() && now.saturating_duration_since(self.checked_at) >= pause {
             self.checked_at = now;
             let checkpoint = Checkpoint { lines, place };
@@ -313,7 +333,8 @@ impl Journaling {
     /// Returns when to settle next.
     pub(crate) fn next_due(&self) -> Option<Instant> {
         let sync = self.since.filter(|_| self.syncing.is_none()).map(|since| since + GATHER);
-        self.retry.or(sync)
+        let room = self.is_full.then(|| self.checked_at + CHECK);
+        [self.retry.or(sync), room].into_iter().flatten().min()
     }
 
     fn fail(&mut self, error: &io::Error, now: Instant) {

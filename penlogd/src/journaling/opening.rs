@@ -108,6 +108,7 @@ impl OpenedJournal {
             syncing: None,
             retry: None,
             is_failing: false,
+            is_full: false,
             checked,
             checked_at,
             checking: None,

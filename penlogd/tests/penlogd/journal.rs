@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
-use pen_testing::TempFolder;
+use pen_testing::{TempFolder, wait_until};
 
 use crate::support::{RunningCollector, line, run, wait_for_file};
 
@@ -190,4 +190,26 @@ fn files_that_are_not_of_the_journal_do_no_harm() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("it is no plain file"), "{said}");
     assert_eq!(fs::read_to_string(&victim).unwrap(), "precious\n");
+}
+
+#[test]
+fn a_journal_that_has_its_size_takes_nothing_more_and_says_so() {
+    let site = Site::new();
+    let [log, journal] = [&site.log, &site.folder.join("journal")].map(|path| text(path));
+    let collector =
+        RunningCollector::start(&["-l", &log, "--journal", &journal, "--journal-size", "16"]);
+    let long = format!("{}\n", "x".repeat(60_000));
+    let flood = || collector.send("127.0.0.2", &[long.as_str(); 40]);
+    wait_until("the journal is full", || {
+        flood();
+        collector.said().contains("more than --journal-size says")
+    });
+    let size = || -> u64 {
+        let entries = fs::read_dir(site.folder.join("journal")).expect("a folder");
+        entries.map(|entry| entry.unwrap().metadata().unwrap().len()).sum()
+    };
+    // What had been read already is still written.
+    (0..20).for_each(|_| flood());
+    assert!(size() < 24 << 20, "{}", size());
+    Site::kill(collector);
 }
