@@ -19,6 +19,8 @@ use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
 const QUIET: Duration = Duration::from_secs(8);
+/// What `--memory` says on a machine with 256 MiB.
+const MEMORY: &str = "128";
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HerdScene {
@@ -54,8 +56,10 @@ impl HerdScene {
         let sent = Numbers::first(self.senders * self.backlog);
         let merged = Numbers::read(&files(&out(folder), "merged.log")?)?;
         let counts = sent.compared(&merged, told(&messages));
-        let remark =
-            format!("peak memory of penlogd {peak} MiB; all in {:.0} s", took.as_secs_f64());
+        let remark = format!(
+            "peak memory of penlogd {peak} MiB with --memory {MEMORY}; all in {:.0} s",
+            took.as_secs_f64()
+        );
         Ok(Finding { counts, clients: None, remark: Some(remark), messages })
     }
 
@@ -82,7 +86,7 @@ impl HerdScene {
         addr: SocketAddr,
     ) -> Result<Program, ActionError> {
         let penlogd = sibling("penlogd")?;
-        let command = match installed("setpriv") {
+        let mut command = match installed("setpriv") {
             Some(setpriv) if nix::unistd::geteuid().is_root() => {
                 let mut command = Command::new(setpriv);
                 command.args(["--bounding-set", "-net_admin"]).arg(penlogd);
@@ -90,6 +94,7 @@ impl HerdScene {
             }
             _ => Command::new(penlogd),
         };
+        command.args(["--memory", MEMORY]);
         start_collector_by(command, folder, addr, self.has_journal)
     }
 }
