@@ -90,7 +90,17 @@ impl<D: Disk + Clone> JournalWriter<D> {
                 let mut reader = JournalReader::new(disk.clone(), last);
                 while reader.skip()? {}
                 disk.open(&name(last))?.sync()?;
-                reader.position()
+                let end = reader.position();
+                if end.0 >= HIGHEST / 2 {
+                    return Err(io::Error::new(
+                        io::ErrorKind::InvalidData,
+                        format!(
+                            "no journal has so many bytes as {} says: remove that file",
+                            name(last)
+                        ),
+                    ));
+                }
+                end
             }
         };
         disk.sync_names()?;

@@ -26,7 +26,8 @@ proptest! {
 
 #[test]
 fn positions_at_the_end_of_all_numbers_are_no_panic() {
-    for base in [u64::MAX, u64::MAX - 1, u64::MAX - 20, u64::MAX - 100] {
+    let highest = 1 << 62;
+    for base in [u64::MAX, u64::MAX - 1, u64::MAX - 20, u64::MAX - 100, highest, highest - 1] {
         for kind in [2, 6, 14] {
             let mut content = base.to_le_bytes().to_vec();
             content.resize(100, 7);
