@@ -85,6 +85,11 @@ impl Calm {
         Self([time; 2])
     }
 
+    /// Returns the longest time.
+    pub(crate) fn most(self) -> Duration {
+        self.0[1]
+    }
+
     pub(crate) fn draw(self, random: &mut SeededRandom) -> Duration {
         let [least, most] = self.0;
         least + (most - least).mul_f64(random.unit())

@@ -23,7 +23,7 @@ use crate::stage::{
 use crate::{ActionError, Doing as _};
 
 /// How long nothing comes when all has come that will.
-const QUIET: Duration = Duration::from_secs(6);
+const QUIET: Duration = Duration::from_secs(30);
 /// The size of a disk that runs full, in MiB.
 const DISK: u32 = 192;
 

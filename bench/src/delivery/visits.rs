@@ -20,8 +20,9 @@ use crate::stage::{
 };
 use crate::{ActionError, Doing as _};
 
-/// How long nothing comes when all has come that will.
+/// How long nothing comes when all has come that will: longer after a long outage, since lines wait for records.
 const QUIET: Duration = Duration::from_secs(5);
+const QUIET_LONG: Duration = Duration::from_secs(70);
 /// Traffic before the first and after the last disturbance.
 const EDGE: Duration = Duration::from_secs(3);
 
@@ -159,7 +160,8 @@ impl<'a> VisitStage<'a> {
     fn end(mut self, baseline: &mut Option<f64>) -> Result<Finding, ActionError> {
         self.web.stop()?;
         let merged = out(self.folder).join("merged.log");
-        wait_while_growing(QUIET, u64::MAX, || bytes_of(&merged));
+        let quiet = self.scene.disturbance.away.most().clamp(QUIET, QUIET_LONG);
+        wait_while_growing(quiet, u64::MAX, || bytes_of(&merged));
         self.shipper.stop(Signal::SIGTERM)?;
         self.balancer.stop()?;
         self.collector.stop(Signal::SIGTERM)?;
