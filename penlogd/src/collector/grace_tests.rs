@@ -18,6 +18,8 @@ struct Site {
     collector: Collector,
     now: Timestamp,
     out: Vec<u8>,
+    /// The run of the balancer.
+    origin: SenderOrigin,
 }
 
 impl Site {
@@ -32,7 +34,7 @@ impl Site {
             ..CollectorSettings::default()
         };
         let now = Timestamp::from_seconds(1_795_379_000);
-        Self { collector: Collector::new(settings), now, out: Vec::new() }
+        Self { collector: Collector::new(settings), now, out: Vec::new(), origin: ORIGIN }
     }
 
     /// Passes time in steps of 10 ms.
@@ -64,7 +66,7 @@ impl Site {
         }
         let count = u32::try_from(clients.len()).unwrap();
         let mut packet = Vec::new();
-        write_packet(ORIGIN, first, sent, 0, (count, &records), &mut packet);
+        write_packet(self.origin, first, sent, 0, (count, &records), &mut packet);
         let answer = self.collector.receive(BALANCER.parse().unwrap(), &packet, self.now.into());
         assert!(answer.is_none());
     }
@@ -73,7 +75,7 @@ impl Site {
     fn ask(&mut self, next: u64) {
         let question = DiscoveryQuestion {
             nonce: 1,
-            origin: ORIGIN,
+            origin: self.origin,
             shipments: next,
             lines: 0,
             streams: StreamList::default(),
@@ -124,6 +126,60 @@ fn a_line_waits_for_the_record_that_was_lost_and_comes_again() {
     site.packet(1, 1_120_000, &[2]);
     site.pass(300);
     assert_eq!(site.clients(), [1, 2, 3]);
+}
+
+#[test]
+fn repairs_that_take_longer_than_the_grace_are_waited_for_while_they_go_on() {
+    let mut site = Site::new();
+    site.packet(0, 0, &[1]);
+    site.line();
+    site.pass(1_000);
+    site.ask(1);
+    site.pass(500);
+    // Five lines, and the packets with their records are lost.
+    for _ in 0..5 {
+        site.line();
+        site.pass(100);
+    }
+    site.ask(6);
+    for number in 1..=5_u8 {
+        site.pass(40_000);
+        let ago = site.now.micros_since(Site::new().now) - (1_350 + 100 * i64::from(number)) * 1_000;
+        site.packet(number.into(), ago, &[number + 1]);
+    }
+    site.pass(1_000);
+    assert_eq!(site.clients(), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_run_that_is_silent_since_another_one_began_is_not_waited_for() {
+    let mut site = Site::new();
+    site.packet(0, 0, &[1]);
+    site.packet(1, 0, &[]);
+    site.line();
+    site.pass(500);
+    // It is killed, and another run begins.
+    site.origin = SenderOrigin { start: Timestamp::from_micros(2), ..ORIGIN };
+    site.packet(0, 0, &[2]);
+    site.packet(1, 0, &[]);
+    site.line();
+    for _ in 0..15 {
+        site.pass(100);
+        site.packet(1, 0, &[]);
+    }
+    assert!(site.clients().is_empty(), "what the first run has left may come");
+    for _ in 0..10 {
+        site.pass(100);
+        site.packet(1, 0, &[]);
+    }
+    assert_eq!(site.clients(), [1, 2]);
+    // One that goes on is waited for, whoever else begins there.
+    site.origin = ORIGIN;
+    site.packet(1, 0, &[3]);
+    site.packet(2, 0, &[]);
+    site.line();
+    site.pass(5_000);
+    assert_eq!(site.clients(), [1, 2], "the second run is silent, and none has begun since");
 }
 
 #[test]

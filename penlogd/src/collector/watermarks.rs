@@ -4,7 +4,8 @@
 //! A balancer of this package numbers its records, asks which have come, and sends an empty packet while it has none. So
 //! its last packet tells that all earlier records have come, or how many are missing.
 
-use std::net::SocketAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use indexmap::IndexMap;
@@ -24,11 +25,14 @@ const GATHERED: Duration = Duration::from_millis(20);
 const STOPPED: Duration = Duration::from_secs(2);
 /// How long a balancer is behind before it is said.
 const SAID: Duration = Duration::from_secs(5);
+/// How long a new run of a balancer is heard before the silent run before it counts as ended. The new one sends first what the
+/// other has left on the disk.
+const SUCCEEDED: Duration = Duration::from_secs(2);
 
 /// The records of all balancers.
 #[derive(Debug)]
 pub(super) struct Watermarks {
-    /// How long to wait for a balancer: without any news, or with missing records.
+    /// How long to wait for a balancer: without any news, or for its next missing record.
     grace: Duration,
     most: usize,
     balancers: IndexMap<BalancerId, BalancerProgress>,
@@ -46,7 +50,8 @@ struct BalancerProgress {
     complete: Timestamp,
     /// When the last packet was sent.
     sent: Timestamp,
-    /// When the last packet came.
+    /// When the first packet came, and the last.
+    first: Timestamp,
     heard: Timestamp,
     /// Whether it sends something while it has no records.
     is_beating: bool,
@@ -92,6 +97,7 @@ impl Watermarks {
             addr: from,
             complete: Timestamp::MIN,
             sent,
+            first: now,
             heard: now,
             is_beating: false,
             is_asking: false,
@@ -106,6 +112,8 @@ impl Watermarks {
         balancer.is_beating |= packet.count() == 0;
         balancer.take_missing(dating.repairable(), now);
         if balancer.missing_since.is_some() && dating.is_next() {
+            // Repairs go on, however many there are.
+            balancer.missing_since = Some(now);
             let newest = packet.mappings().map(|mapping| dating.of(&mapping)).max();
             balancer.complete = balancer.complete.max(newest.unwrap_or(Timestamp::MIN) - GATHERED);
         }
@@ -114,7 +122,8 @@ impl Watermarks {
     /// Takes notice that a balancer asks which of its records have come, of which so many are missing.
     pub(super) fn asked(&mut self, balancer: BalancerId, missing: u64, now: Timestamp) {
         if let Some(balancer) = self.balancers.get_mut(&balancer) {
-            balancer.is_asking = true;
+            // Such a one sends something while it has no records, once it was answered.
+            (balancer.is_asking, balancer.is_beating) = (true, true);
             balancer.heard = balancer.heard.max(now);
             balancer.take_missing(missing, now);
         }
@@ -128,11 +137,24 @@ impl Watermarks {
         }
         self.looked = now;
         let (awake, grace) = (self.awake, self.grace);
+        self.end_succeeded(now);
         let behind = self.balancers.iter_mut().filter_map(|(&balancer, progress)| {
             let complete = progress.behind((awake, grace, wait), now)?;
             Some(BehindBalancer { balancer, complete })
         });
         Some(behind.collect())
+    }
+
+    /// Waits no longer for a run of a balancer that is silent since another one at its address has begun.
+    fn end_succeeded(&mut self, now: Timestamp) {
+        let mut begun: HashMap<IpAddr, Vec<Timestamp>> = HashMap::new();
+        for progress in self.balancers.values().filter(|it| now >= it.first + SUCCEEDED) {
+            begun.entry(progress.addr.ip()).or_default().push(progress.first);
+        }
+        for progress in self.balancers.values_mut().filter(|it| it.is_beating) {
+            let later = begun.get(&progress.addr.ip()).into_iter().flatten();
+            progress.is_beating = !later.into_iter().any(|&first| first > progress.heard);
+        }
     }
 
     /// Returns when to look again.
