@@ -144,7 +144,8 @@ fn repairs_that_take_longer_than_the_grace_are_waited_for_while_they_go_on() {
     site.ask(6);
     for number in 1..=5_u8 {
         site.pass(40_000);
-        let ago = site.now.micros_since(Site::new().now) - (1_350 + 100 * i64::from(number)) * 1_000;
+        let ago =
+            site.now.micros_since(Site::new().now) - (1_350 + 100 * i64::from(number)) * 1_000;
         site.packet(number.into(), ago, &[number + 1]);
     }
     site.pass(1_000);
