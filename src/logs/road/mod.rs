@@ -250,7 +250,7 @@ impl CollectorRoad {
         let (mut has_sent, mut fault) = (false, None);
         for run in std::iter::once(own).chain(earlier.front_mut()) {
             if let Some((nonce, upto)) = run.question(self.random.hash_one(now), now) {
-                let shipments = if run.is_whole() { self.next } else { upto };
+                let shipments = run.told(self.next);
                 // In place of lines: what is missing below is not kept any more.
                 let (origin, lines) = (run.origin, run.lowest().unwrap_or(upto));
                 let streams = StreamList::default();

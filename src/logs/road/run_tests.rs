@@ -304,6 +304,16 @@ fn packets_are_on_the_disk_at_once_while_the_collector_does_not_reply() {
 }
 
 #[test]
+fn a_question_tells_of_records_that_wait_to_be_sent() {
+    let mut bench = Bench::new(STREAM);
+    bench.keep(0, 10);
+    bench.keep(10, 10);
+    // It asks about those that were sent, and lines wait for all.
+    assert_eq!(bench.run.question(7, bench.now), Some((7, 0)));
+    assert_eq!(bench.run.told(20), 20);
+}
+
+#[test]
 fn what_memory_does_not_hold_is_sent_from_the_disk_and_a_full_one_loses_the_newest() {
     let (folder, mut bench) = (TempFolder::new(), Bench::asked(SURE));
     bench.answer(0, 50);

@@ -158,9 +158,10 @@ impl RecordRun {
         self.lowest().map_or(0, |lowest| self.end() - lowest)
     }
 
-    /// Whether the number of the next record is told in questions.
-    pub(super) fn is_whole(&self) -> bool {
-        !self.rules.is_earlier && self.is_complete()
+    /// Returns the number that a question tells as that of the next record, which is `next` for a living run. Lines wait for
+    /// records that have not been sent yet, too.
+    pub(super) fn told(&self, next: u64) -> u64 {
+        if !self.rules.is_earlier && self.is_complete() { next } else { self.end() }
     }
 
     /// Whether memory is nearly full.
