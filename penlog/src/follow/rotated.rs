@@ -22,7 +22,10 @@ pub(super) fn copy_of(position: &FilePosition) -> Option<PathBuf> {
     let head = position.stream?.head;
     let copies = files_beside(&position.path).filter(|(path, meta)| {
         let has_length = is_packed_name(path) || meta.len() >= position.offset;
-        has_length && is_name_of_copy(path, &position.path) && head_of(path) == Some(head)
+        has_length
+            && is_name_of_copy(path, &position.path)
+            && !is_being_packed(path)
+            && head_of(path) == Some(head)
     });
     copies.max_by_key(|(_, meta)| meta.modified().ok()).map(|(path, _)| path)
 }
