@@ -16,7 +16,9 @@ use pen_testing::certificates::TestAuthority;
 use pen_testing::program::{require_installed, run_to_end, sibling};
 use pen_testing::{Program, TempFolder, free_port};
 use support::RunningShipper;
-use support::collector::{collector_with, line, numbers, report, wait_for_lines};
+use support::collector::{
+    collector_with, line, numbers, report, ship_through_a_kill, wait_for_lines,
+};
 
 /// An authority, certificates of a collector and of shippers, and the file that lists the shippers.
 struct Certificates(TestAuthority);
@@ -89,19 +91,8 @@ const LOGHOST: Option<&str> = Some("loghost.example");
 #[test]
 fn with_certificates_lines_arrive_by_tls_whatever_becomes_of_the_collector() {
     let (all, folder, addr) = (Certificates::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
-    let mut first = all.collector(&folder, addr);
-    let mut penlog = all.shipper(addr, "web5", LOGHOST, &["--server", "127.0.0.5:80"]);
-    let mut input = penlog.stdin();
-    input.write_all(&(0..20_000).flat_map(line).collect::<Vec<u8>>()).unwrap();
-    wait_for_lines(&folder, 20_000);
-    first.stop(Signal::SIGKILL).unwrap();
-    let mut second = all.collector(&folder, addr);
-    input.write_all(&(20_000..40_000).flat_map(line).collect::<Vec<u8>>()).unwrap();
-    drop(input);
-    assert!(penlog.wait().success(), "{}", penlog.said());
-    wait_for_lines(&folder, 40_000);
-    let report = report(&mut second);
-    assert!(report.contains("\"adds_up\":true") && report.contains("\"refused\":0"), "{report}");
+    let ship = || all.shipper(addr, "web5", LOGHOST, &["--server", "127.0.0.5:80"]);
+    ship_through_a_kill(&folder, || all.collector(&folder, addr), ship);
 }
 
 #[test]

@@ -41,6 +41,16 @@ fn rename(folder: &TempFolder, from: &str, to: &str, age: u64) -> PathBuf {
     path
 }
 
+/// Follows `access.log` with so many lines, and kills penlog when all have come.
+fn ship_and_kill(collector: &TestCollector, folder: &TempFolder, count: u32) -> Vec<Vec<u8>> {
+    folder.append("access.log", text(0..count));
+    let penlog = follow(collector, folder, "access.log");
+    let came = collector.take(count as usize);
+    wait_for_position(folder);
+    penlog.kill();
+    came
+}
+
 fn wait_for_position(folder: &TempFolder) {
     let is_named = || read(&folder.join("state")).windows(8).any(|it| it == b"\nstream ");
     wait_until("the position", is_named);
@@ -69,11 +79,7 @@ fn a_log_that_is_packed_while_it_is_down_is_read_to_its_end() {
 #[test]
 fn what_was_begun_and_rotated_while_it_is_down_is_read_in_whole() {
     let (collector, folder) = (TestCollector::start(), TempFolder::new());
-    folder.append("access.log", text(0..500));
-    let penlog = follow(&collector, &folder, "access.log");
-    let came = collector.take(500);
-    wait_for_position(&folder);
-    penlog.kill();
+    let came = ship_and_kill(&collector, &folder, 500);
     for (number, is_packed) in [(1, true), (2, false), (3, true)] {
         let (name, age) = (format!("access.log.{}", 4 - number), u64::from(100 - number));
         if is_packed {
@@ -93,34 +99,28 @@ fn what_was_begun_and_rotated_while_it_is_down_is_read_in_whole() {
 fn killed_while_it_reads_packed_copies_it_ships_each_line_once() {
     let (collector, folder) = (TestCollector::start(), TempFolder::new());
     let mut random = SeededRandom::new(1);
-    folder.append("access.log", text(0..1_000));
-    let mut penlog = follow(&collector, &folder, "access.log");
-    let mut came = collector.take(1_000);
-    wait_for_position(&folder);
+    let mut came = ship_and_kill(&collector, &folder, 1_000);
     let mut written = 1_000;
     for round in 0..6_u32 {
-        penlog.kill();
-        came.extend(collector.lines.try_iter());
         folder.append("access.log", text(written..written + 20_000));
         written += 20_000;
         let age = u64::from(1_000 - round);
         pack(&folder, "access.log", &format!("access.log-{:08}", 20_261_201 + round), age);
         folder.append("access.log", text(written..written + 1_000));
         written += 1_000;
-        penlog = follow(&collector, &folder, "access.log");
+        let penlog = follow(&collector, &folder, "access.log");
         came.extend(collector.take(1 + random.below(15_000)));
+        penlog.kill();
+        came.extend(collector.lines.try_iter());
     }
+    let _penlog = follow(&collector, &folder, "access.log");
     expect_each_once(&collector, came, written);
 }
 
 #[test]
 fn a_copy_that_was_packed_before_the_log_was_truncated_is_read_to_its_end() {
     let (collector, folder) = (TestCollector::start(), TempFolder::new());
-    folder.append("access.log", text(0..500));
-    let penlog = follow(&collector, &folder, "access.log");
-    let came = collector.take(500);
-    wait_for_position(&folder);
-    penlog.kill();
+    let came = ship_and_kill(&collector, &folder, 500);
     folder.append("access.log", text(500..1_000));
     fs::copy(folder.join("access.log"), folder.join("copy")).unwrap();
     fs::write(folder.join("access.log"), text(1_000..1_500)).unwrap();

@@ -20,7 +20,9 @@ use pen_stream::tls::SenderTls;
 use pen_testing::program::{run_to_end, sibling};
 use pen_testing::wait::wait_for;
 use pen_testing::{PATIENCE, Program, TempFolder, free_port};
-use support::collector::{collector, collector_with, line, numbers, report, wait_for_lines};
+use support::collector::{
+    collector, collector_with, line, numbers, report, ship_through_a_kill, wait_for_lines,
+};
 use support::{RunningShipper, TestCollector, lines};
 
 #[test]
@@ -248,21 +250,8 @@ impl Keys {
 #[test]
 fn with_keys_lines_arrive_by_tls_whatever_becomes_of_the_collector() {
     let (keys, folder, addr) = (Keys::new(), TempFolder::new(), free_port([127, 0, 0, 1]));
-    let mut first = keys.collector(&folder, addr);
-    let mut penlog = keys.shipper(addr, "web", &keys.public[0], "127.0.0.5:80");
-    let mut input = penlog.stdin();
-    let lines: Vec<u8> = (0..20_000).flat_map(line).collect();
-    input.write_all(&lines).unwrap();
-    wait_for_lines(&folder, 20_000);
-    first.stop(Signal::SIGKILL).unwrap();
-    let mut second = keys.collector(&folder, addr);
-    let lines: Vec<u8> = (20_000..40_000).flat_map(line).collect();
-    input.write_all(&lines).unwrap();
-    drop(input);
-    assert!(penlog.wait().success(), "{}", penlog.said());
-    wait_for_lines(&folder, 40_000);
-    let report = report(&mut second);
-    assert!(report.contains("\"adds_up\":true") && report.contains("\"refused\":0"), "{report}");
+    let ship = || keys.shipper(addr, "web", &keys.public[0], "127.0.0.5:80");
+    ship_through_a_kill(&folder, || keys.collector(&folder, addr), ship);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A real collector, and its log.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
@@ -8,6 +9,8 @@ use nix::sys::signal::Signal;
 use pen_testing::program::sibling;
 use pen_testing::wait::wait_for;
 use pen_testing::{Program, TempFolder};
+
+use super::RunningShipper;
 
 /// A collector of this package that writes to a file of the folder.
 pub(crate) fn collector(folder: &TempFolder, addr: SocketAddr) -> Program {
@@ -49,6 +52,27 @@ pub(crate) fn wait_for_lines(folder: &TempFolder, count: u64) -> HashMap<u64, u6
     wait_for(format_args!("{count} lines are written"), || {
         Some(numbers(folder)).filter(|numbers| numbers.len() as u64 == count)
     })
+}
+
+/// Ships 40,000 lines while the collector is killed and started again, and checks that all have come and none was refused.
+pub(crate) fn ship_through_a_kill(
+    folder: &TempFolder,
+    mut start: impl FnMut() -> Program,
+    ship: impl FnOnce() -> RunningShipper,
+) {
+    let mut first = start();
+    let mut penlog = ship();
+    let mut input = penlog.stdin();
+    input.write_all(&(0..20_000).flat_map(line).collect::<Vec<u8>>()).expect("penlog reads");
+    wait_for_lines(folder, 20_000);
+    first.stop(Signal::SIGKILL).expect("the collector ends");
+    let mut second = start();
+    input.write_all(&(20_000..40_000).flat_map(line).collect::<Vec<u8>>()).expect("penlog reads");
+    drop(input);
+    assert!(penlog.wait().success(), "{}", penlog.said());
+    wait_for_lines(folder, 40_000);
+    let report = report(&mut second);
+    assert!(report.contains("\"adds_up\":true") && report.contains("\"refused\":0"), "{report}");
 }
 
 pub(crate) fn report(collector: &mut Program) -> String {
