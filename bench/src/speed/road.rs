@@ -131,7 +131,7 @@ fn compare(args: &SpeedArgs, rate: Option<u64>) -> Result<(), ActionError> {
 /// Lets `lines` lines go along a road. Fails if not all arrive.
 fn measure(road: Road, rate: Option<u64>, lines: u64) -> Result<RoadCost, ActionError> {
     let folder = TempFolder::new();
-    let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port(Ipv4Addr::LOCALHOST).port()));
+    let addr = free_port(Ipv4Addr::LOCALHOST);
     let (log, merged) = (folder.join("access.log"), folder.join("merged.log"));
     let mut writer = BufWriter::new(File::create(&log).doing("make a log")?);
     if rate.is_none() && !road.has_spool {
@@ -235,7 +235,7 @@ fn write_lines(to: &mut impl Write, numbers: std::ops::Range<u64>) -> Result<(),
     to.flush().doing("write a log")
 }
 
-/// A line of the combined format, of 150 bytes with its end.
+/// A line of the combined format, of some 150 bytes. All have the same length.
 fn line(number: u64) -> String {
     format!(
         "10.0.0.9 - - [01/Dec/2026:12:00:00 +0000] \"GET /shop/item/{number:010} HTTP/1.1\" 200 5120 \

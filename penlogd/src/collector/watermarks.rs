@@ -152,8 +152,8 @@ impl Watermarks {
             begun.entry(progress.addr.ip()).or_default().push(progress.first);
         }
         for progress in self.balancers.values_mut().filter(|it| it.is_beating) {
-            let later = begun.get(&progress.addr.ip()).into_iter().flatten();
-            progress.is_beating = !later.into_iter().any(|&first| first > progress.heard);
+            let mut begun = begun.get(&progress.addr.ip()).into_iter().flatten();
+            progress.is_beating = !begun.any(|&first| first > progress.heard);
         }
     }
 
