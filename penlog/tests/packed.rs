@@ -118,6 +118,22 @@ fn killed_while_it_reads_packed_copies_it_ships_each_line_once() {
 }
 
 #[test]
+fn logs_that_begin_with_the_same_line_are_each_read() {
+    let (collector, folder) = (TestCollector::start(), TempFolder::new());
+    folder.append("access.log", "time client\n");
+    let mut came = ship_and_kill(&collector, &folder, 1);
+    folder.append("access.log", text(1..500));
+    rename(&folder, "access.log", "access.log.2", 60);
+    folder.append("access.log", format!("time client\n{}", text(500..1_000)));
+    pack(&folder, "access.log", "access.log.1", 30);
+    folder.append("access.log", format!("time client\n{}", text(1_000..1_500)));
+    let _penlog = follow(&collector, &folder, "access.log");
+    came.extend(collector.take(1_503 - came.len()));
+    came.retain(|line| line != b"time client");
+    expect_each_once(&collector, came, 1_500);
+}
+
+#[test]
 fn a_copy_that_was_packed_before_the_log_was_truncated_is_read_to_its_end() {
     let (collector, folder) = (TestCollector::start(), TempFolder::new());
     let came = ship_and_kill(&collector, &folder, 500);

@@ -12,7 +12,7 @@ use super::content::LogContent;
 use super::file::{FileStart, FollowedFile};
 use super::rotated::{self, head_of};
 use super::state::{self, FilePosition, ShipperState};
-use super::stream::HostKey;
+use super::stream::{HostKey, StreamName};
 use super::{FileFollower, complain, pattern};
 
 impl FileFollower {
@@ -89,8 +89,14 @@ impl FileFollower {
         }
         for path in newer {
             let head = head_of(&path);
-            let is_known = |known: &FilePosition| known.stream.map(|it| it.head) == head;
-            if head.is_none() || !all.iter().any(is_known) {
+            // What begins as a log that is gone may be a part of it. One that was found is another file.
+            let is_part = |known: &FilePosition| {
+                let is_found = |stream: StreamName| {
+                    self.followed.iter().any(|it| it.stream() == Some(stream.id))
+                };
+                known.stream.is_some_and(|stream| Some(stream.head) == head && !is_found(stream))
+            };
+            if !all.iter().any(is_part) {
                 self.open(&path, FileStart::default(), now);
             }
         }
