@@ -11,7 +11,7 @@ use pen_records::shipment::ShipmentServer;
 use pen_stream::tls::SenderTls;
 
 use crate::destination::{Family, port};
-use crate::keys::KeyArgs;
+use crate::keys::ShipperKeyArgs;
 
 /// Send a web server's access lines to penlogd
 ///
@@ -91,7 +91,7 @@ pub(crate) struct ShipperArgs {
     udp: bool,
 
     #[command(flatten)]
-    keys: KeyArgs,
+    keys: ShipperKeyArgs,
 
     /// As root: change to this user, by name or number. By default penlog stays root only to follow files;
     /// from a pipe or FIFO it becomes the owner of the folder of --spool, or nobody

@@ -7,7 +7,7 @@ use pen_stream::tls::{CertificateFiles, SenderTls};
 
 /// The options about keys and certificates.
 #[derive(Debug, clap::Args)]
-pub(crate) struct KeyArgs {
+pub(crate) struct ShipperKeyArgs {
     /// Private key of this web server, made by penlog keygen FILE, or that of --certificate: send by TCP
     /// and TLS only, to a penlogd that knows the public key or the certificate
     #[arg(long, value_name = "FILE", conflicts_with_all = ["classic", "udp"])]
@@ -31,7 +31,7 @@ pub(crate) struct KeyArgs {
     collector_name: Option<String>,
 }
 
-impl KeyArgs {
+impl ShipperKeyArgs {
     /// Returns the settings of TLS to the collector `host`; `None` without a key.
     pub(crate) fn tls(self, host: &str) -> Result<Option<SenderTls>, String> {
         let Some(key) = self.key else { return Ok(None) };

@@ -89,12 +89,12 @@ impl<K: Clone + Eq + Hash> Quotas<K> {
 struct SenderQuota {
     limits: QuotaLimits,
     /// Of lines, and of bytes.
-    buckets: [Option<Bucket>; 2],
+    buckets: [Option<TokenBucket>; 2],
 }
 
 impl SenderQuota {
     fn new(limits: QuotaLimits, now: Instant) -> Self {
-        let bucket = |rate: NonZeroU64| Bucket { rate, used: 0, at: now };
+        let bucket = |rate: NonZeroU64| TokenBucket { rate, used: 0, at: now };
         Self { limits, buckets: [limits.lines.map(bucket), limits.bytes.map(bucket)] }
     }
 
@@ -106,7 +106,7 @@ impl SenderQuota {
 /// Tokens that come back at a steady rate, up to those of [`BURST`]. What is taken may exceed what is left: then the bucket is
 /// in debt.
 #[derive(Clone, Debug)]
-struct Bucket {
+struct TokenBucket {
     /// Tokens in a second.
     rate: NonZeroU64,
     /// Billionths of tokens that are taken and had not come back at a time.
@@ -114,7 +114,7 @@ struct Bucket {
     at: Instant,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn take(&mut self, tokens: u64, now: Instant) {
         self.used = self.used_at(now).saturating_add(u128::from(tokens) * NANOS);
         self.at = self.at.max(now);

@@ -1,4 +1,4 @@
-//! Who a sender is: its public key, or a name in its certificate.
+//! The identity of a sender: a public key, or a name in a certificate.
 
 use std::fmt;
 use std::str::FromStr;

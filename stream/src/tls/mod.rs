@@ -228,7 +228,7 @@ impl CollectorTls {
 }
 
 impl SenderProof {
-    /// Returns who the sender is, by what it has presented in the handshake: its key, or all names of its certificate.
+    /// Returns the key, or all names of the certificate, that the sender has presented in the handshake.
     pub(crate) fn identities(&self, presented: &[CertificateDer<'_>]) -> Box<[Identity]> {
         let Some(first) = presented.first() else { return Box::default() };
         match self {
